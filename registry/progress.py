@@ -1,0 +1,43 @@
+"""Progress of long work: the work says how far it is, whoever shows it listens; silent when nobody does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+Advance = Callable[[int], None]
+"""Called with how many more units are done."""
+
+
+class Listener(Protocol):
+    """Whoever shows progress."""
+
+    def begin(self, title: str, total: int, unit: str) -> tuple[Advance, Callable[[], None]]:
+        """Show a new piece of work of ``total`` units; return how to advance it and how to end it."""
+
+
+_listeners: list[Listener] = []
+
+
+@contextmanager
+def listen(listener: Listener) -> Iterator[None]:
+    """Show all progress of this process to ``listener`` for as long as the context lasts."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
+
+
+@contextmanager
+def track(title: str, total: int, unit: str) -> Iterator[Advance]:
+    """Give a function to call with the number of ``unit`` done since the last call; a unit is ``bytes`` or a plural."""
+    if not _listeners:
+        yield lambda _amount: None
+        return
+    advance, end = _listeners[-1].begin(title, total, unit)
+    try:
+        yield advance
+    finally:
+        end()
