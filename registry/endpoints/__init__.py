@@ -1,0 +1,1 @@
+"""Serving: the embedded Open Inference Protocol endpoint, and what an endpoint is to serve."""

@@ -1,0 +1,289 @@
+"""The verbs that move versions: one gated path to production, and the ways back."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from registry import clock
+from registry.approvals import Decision, Method, find_request, plan_answer, plan_request
+from registry.encoding import digest_of
+from registry.events import Annotated_, ModelEvent
+from registry.log import Snapshot
+from registry.metrics import ModelMetrics
+from registry.plan import plan_alias, plan_move, plan_restore, plan_rollback
+from registry.policy import PromotionPolicy
+from registry.reading import Reading
+from registry.records import Approval, ApprovalRequest, ModelVersion, tags_of
+from registry.stages import ModelStage
+from registry.state import Asked, ModelState
+from registry.versions import VersionRef
+from registry.wishes import UNSET, MoveRequest, Unset
+
+
+class Moving(Reading):
+    """The verbs that change where a version stands, or what is said of it."""
+
+    def promote(  # noqa: PLR0913 - the public interface
+        self,
+        name: str,
+        version: VersionRef,
+        stage: ModelStage | str,
+        *,
+        approved_by: str | None = None,
+        approval: str | ApprovalRequest | None = None,
+        policy: PromotionPolicy | None = None,
+        expect_current: VersionRef | Unset | None = UNSET,
+        actor: str | None = None,
+        reason: str = "",
+        idempotency_key: str | None = None,
+    ) -> ModelVersion:
+        """Move a version forward, or to archived, if the registry's guard and ``policy`` allow it.
+
+        To production, the version that held it is archived by the same event. A version that stands in ``stage``
+        already is returned as it is.
+
+        Args:
+            name: The model.
+            version: Number, label or alias.
+            stage: Where to.
+            approved_by: The name of a person who approved; recorded as asserted.
+            approval: An answered request for approval, or its id.
+            policy: Requirements beside the registry's own; both must hold.
+            expect_current: Who must hold production now (None: nobody), else the move is refused.
+            actor: Who is recorded as moving.
+            reason: Why; recorded.
+            idempotency_key: The same key moves once, however often the call is repeated.
+
+        Raises:
+            ModelNotFoundError, VersionNotFoundError: There is no such version.
+            IllegalTransitionError: Backward, or out of archived.
+            StaleExpectationError: Production is held by another than expected.
+            PolicyFailed: A requirement does not hold.
+            ApprovalRequired: An approval is needed and is not there, or does not fit.
+        """
+        root = self._root.read().state
+        wish = MoveRequest(
+            name=name,
+            version=version,
+            stage=ModelStage.parse(stage),
+            actor=actor or self.actor,
+            now=clock.now(),
+            policy=policy,
+            approved_by=approved_by,
+            approval=approval.id if isinstance(approval, ApprovalRequest) else approval,
+            expect_current=expect_current,
+            reason=reason,
+            key=idempotency_key,
+        )
+        return self._change(
+            name, version, lambda known: plan_move(known.state, root.guard, root.guard_number, wish), actor
+        )
+
+    def transition_stage(self, name: str, version: VersionRef, stage: ModelStage | str, **same: Any) -> ModelVersion:
+        """Move a version; the name that documents 000, 001 and 002 use for ``promote``."""
+        return self.promote(name, version, stage, **same)
+
+    def promote_model(
+        self,
+        model_name: str,
+        version: VersionRef,
+        target_stage: ModelStage | str,
+        approved_by: str | None = None,
+        **same: Any,
+    ) -> ModelVersion:
+        """Move a version; the name that document 004 uses for ``promote``."""
+        return self.promote(model_name, version, target_stage, approved_by=approved_by, **same)
+
+    def archive(self, name: str, version: VersionRef, *, reason: str = "", actor: str | None = None) -> ModelVersion:
+        """Move a version to archived, from wherever it stands."""
+        return self.promote(name, version, ModelStage.ARCHIVED, reason=reason, actor=actor)
+
+    def restore(self, name: str, version: VersionRef, *, reason: str = "", actor: str | None = None) -> ModelVersion:
+        """Bring an archived version back to development.
+
+        Raises:
+            IllegalTransitionError: It is not archived.
+        """
+        return self._change(name, version, lambda known: plan_restore(known.state, name, version, reason=reason), actor)
+
+    def rollback(  # noqa: PLR0913 - the public interface
+        self,
+        name: str,
+        version: VersionRef | None = None,
+        *,
+        endpoint_name: str | None = None,
+        actor: str | None = None,
+        reason: str = "",
+        idempotency_key: str | None = None,
+    ) -> ModelVersion:
+        """Give production back to a version that has held it; needs no new approval, because it had one.
+
+        Args:
+            name: The model.
+            version: Which one; None for the holder before this one. Going back twice goes back twice.
+            endpoint_name: An endpoint that is to serve it again as well.
+            actor: Who is recorded.
+            reason: Why; recorded.
+            idempotency_key: The same key rolls back once.
+
+        Raises:
+            IllegalTransitionError: It has never held production, or there was no holder before.
+        """
+        known = self._append_existing(
+            name,
+            lambda known: plan_rollback(known.state, name, version=version, reason=reason, key=idempotency_key),
+            actor=actor,
+        )
+        returned_to = known.state.recall("rolled_back", idempotency_key) or known.state.production or ""
+        back = self._version(name, known, returned_to)
+        if endpoint_name is not None:
+            self._serve_again(back, endpoint_name, reason=reason, actor=actor)
+        return back
+
+    def request_approval(  # noqa: PLR0913 - the public interface
+        self,
+        name: str,
+        version: VersionRef,
+        stage: ModelStage | str,
+        *,
+        policy: PromotionPolicy | None = None,
+        expires_in: timedelta | None = None,
+        actor: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> ApprovalRequest:
+        """Ask for a person's approval of a move; the answer holds for just this artifact, policy, target and incumbent.
+
+        Raises:
+            IllegalTransitionError: The move could not be made even with an approval.
+        """
+        guard = self._root.read().state.guard
+        key = idempotency_key or uuid.uuid4().hex
+        wish = MoveRequest(
+            name=name,
+            version=version,
+            stage=ModelStage.parse(stage),
+            actor=actor or self.actor,
+            now=clock.now(),
+            policy=policy,
+            key=key,
+        )
+        known = self._append_existing(
+            name,
+            lambda known: plan_request(
+                known.state, guard, wish, request_id=digest_of(key.encode())[7:19], expires_in=expires_in
+            ),
+            actor=actor,
+        )
+        return known.state.asked[known.state.recall("approval_asked", key) or ""].request
+
+    def answer_approval(  # noqa: PLR0913 - the public interface
+        self,
+        name: str,
+        request_id: str,
+        decision: Decision,
+        *,
+        approver: str,
+        reason: str = "",
+        method: Method = "asserted",
+        actor: str | None = None,
+    ) -> Asked:
+        """Record a person's answer to a request.
+
+        Returns:
+            The request with all its answers.
+
+        Raises:
+            NotFoundError: No such request.
+            ApprovalRequired: The request expired or was rejected, or this person's word does not count here.
+        """
+        guard = self._root.read().state.guard
+        answer = Approval(
+            request_id=request_id,
+            decision=decision,
+            approver=approver.strip(),
+            reason=reason,
+            method=method,
+            decided_at=clock.now(),
+        )
+        known = self._append_existing(name, lambda known: plan_answer(known.state, guard, answer), actor=actor)
+        return find_request(known.state, request_id)
+
+    def annotate(  # noqa: PLR0913 - the public interface
+        self,
+        name: str,
+        version: VersionRef,
+        *,
+        description: str | None = None,
+        tags: Mapping[str, str] | Iterable[str] | None = None,
+        metrics: ModelMetrics | Mapping[str, float] | None = None,
+        measured_on: str | None = None,
+        actor: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> ModelVersion:
+        """Say or measure something of a version; what it was registered with stays in its sidecar.
+
+        Args:
+            name: The model.
+            version: Number, label or alias.
+            description: Replaces the words said before.
+            tags: Put over those there.
+            metrics: Put over those there.
+            measured_on: The digest of the data that ``metrics`` were measured on.
+            actor: Who is recorded.
+            idempotency_key: The same key says it once.
+        """
+
+        def decide(known: Snapshot[ModelState]) -> ModelEvent | None:
+            if known.state.recall("annotated", idempotency_key):
+                return None
+            return Annotated_(
+                version=known.state.find(name, version),
+                description=description,
+                tags=None if tags is None else tags_of(tags),
+                metrics=None if metrics is None else ModelMetrics.of(metrics),
+                measured_on=measured_on,
+                key=idempotency_key,
+            )
+
+        return self._change(name, version, decide, actor)
+
+    def set_alias(
+        self,
+        name: str,
+        alias: str,
+        version: VersionRef,
+        *,
+        expect: VersionRef | Unset | None = UNSET,
+        actor: str | None = None,
+    ) -> ModelVersion:
+        """Point an alias at a version; an alias is one name at a time.
+
+        Raises:
+            StaleExpectationError: It does not point at ``expect`` (None: nowhere).
+        """
+        return self._change(
+            name, version, lambda known: plan_alias(known.state, name, alias, version, expect=expect), actor
+        )
+
+    def delete_alias(
+        self, name: str, alias: str, *, expect: VersionRef | Unset | None = UNSET, actor: str | None = None
+    ) -> None:
+        """Take an alias away.
+
+        Raises:
+            NotFoundError: There is no such alias.
+            StaleExpectationError: It does not point at ``expect``.
+        """
+        self._append_existing(
+            name, lambda known: plan_alias(known.state, name, alias, None, expect=expect), actor=actor
+        )
+
+    def _change(self, name: str, version: VersionRef, decide: Any, actor: str | None) -> ModelVersion:
+        known = self._append_existing(name, decide, actor=actor)
+        return self._version(name, known, known.state.find(name, version))
+
+    def _serve_again(self, version: ModelVersion, endpoint_name: str, *, reason: str, actor: str | None) -> None:
+        raise NotImplementedError  # pragma: no cover - the class that deploys gives it

@@ -1,0 +1,282 @@
+"""Registering: reserve a label, upload and hash, write the sidecar, and only then say that the version exists."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from registry import artifacts, frameworks
+from registry.encoding import canonical_json, digest_of, parse_record, readable_json
+from registry.errors import ConflictError, InvalidInputError, VersionExistsError
+from registry.events import Abandoned, Registered, Reserved
+from registry.frameworks.kinds import ModelFramework
+from registry.guard import plan_name
+from registry.log import Snapshot
+from registry.metrics import ModelMetrics
+from registry.names import check_name
+from registry.plan import plan_reserve
+from registry.reading import Reading
+from registry.records import Description, Manifest, ModelVersion, Sidecar, tags_of
+from registry.signature import Signature
+from registry.state import ModelState, VersionState
+from registry.store import AlreadyExistsError
+from registry.versions import Bump, Strategy, VersionRef
+from registry.wishes import Wish
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A registration, checked, before anything is written."""
+
+    described: Description
+    sources: list[artifacts.Source] = field(default_factory=list)
+    form: Literal["bytes", "file", "folder", "model", "none"] = "none"
+    framework_info: dict[str, Any] = field(default_factory=dict)
+
+
+class Registering(Reading):
+    """The verbs that bring new versions."""
+
+    def register(  # noqa: PLR0913 - the public interface
+        self,
+        name: str,
+        artifact: bytes | str | os.PathLike[str] | None = None,
+        *,
+        model: object | None = None,
+        artifact_path: str | os.PathLike[str] | None = None,
+        version: VersionRef | None = None,
+        bump: Bump | str | None = None,
+        framework: ModelFramework | str | None = None,
+        metrics: ModelMetrics | Mapping[str, float] | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        tags: Mapping[str, str] | Iterable[str] | None = None,
+        description: str = "",
+        signature: Signature | None = None,
+        lineage: Mapping[str, Any] | None = None,
+        samples: NDArray[Any] | None = None,
+        idempotency_key: str | None = None,
+        actor: str | None = None,
+    ) -> ModelVersion:
+        """Register a new version; readers see it when all of it is in place, or never.
+
+        Args:
+            name: The model; the first version makes it.
+            artifact: Bytes, or the path of a file or folder. At most one of ``artifact``, ``artifact_path`` and
+                ``model``.
+            model: An object that its framework can save: a torch module, an ONNX model, a dict of tensors.
+            artifact_path: The path of a file or folder.
+            version: A label (``1``, ``"v1"``, ``"1.2.0"``); None for the next one.
+            bump: Which part of the greatest semantic version to count up: ``major``, ``minor`` or ``patch``.
+            framework: What made it; guessed from the object or the file name when left out.
+            metrics: Numbers by name; NaN is kept as missing.
+            parameters: The training's parameters, anything that JSON can hold.
+            tags: Pairs, or plain words.
+            description: Words for people.
+            signature: Inputs and outputs, where the framework cannot tell.
+            lineage: Where it comes from: data digests, code revision, run id; anything that JSON can hold.
+            samples: Real inputs, first axis the batch; with ``model``, kept beside it with the model's own outputs.
+            idempotency_key: The same key gives the same version, however often the call is repeated.
+            actor: Who is recorded as registering.
+
+        Returns:
+            The new version, in stage development.
+
+        Raises:
+            InvalidInputError: Something given cannot be; nothing was written.
+            ArtifactNotFoundError: There is nothing at the path.
+            VersionExistsError: The label is taken; nothing was written.
+            StoreError: The storage failed; repeating with the same idempotency key goes on where it stopped.
+        """
+        check_name(name)
+        plan_name(self._root.read().state, name)
+        described = Description(
+            framework=None if framework is None else ModelFramework.parse(framework),
+            metrics=ModelMetrics.of(metrics),
+            parameters=_json_able("parameters", parameters),
+            tags=tags_of(tags),
+            description=description,
+            signature=signature,
+            lineage=_json_able("lineage", lineage),
+        )
+        with tempfile.TemporaryDirectory(prefix="modelway-") as scratch:
+            draft = _draft(described, _Given(artifact, model, artifact_path, samples), Path(scratch))
+            wish = Wish(name, version, None if bump is None else _bump(bump), idempotency_key, actor or self.actor)
+            return self._register(wish, draft)
+
+    def register_model(
+        self,
+        model_name: str,
+        version: VersionRef | None = None,
+        metrics: ModelMetrics | Mapping[str, float] | None = None,
+        artifact_path: str | os.PathLike[str] | None = None,
+        **same: Any,
+    ) -> ModelVersion:
+        """Register a new version; ``register`` with the argument order of document 002 and the keywords of 000."""
+        return self.register(model_name, version=version, metrics=metrics, artifact_path=artifact_path, **same)
+
+    def _register(self, wish: Wish, draft: Draft) -> ModelVersion:
+        for _ in range(2):
+            place = self._reserve(wish)
+            if place.version.status == "registered":
+                return self._version(wish.name, place.known, place.key)
+            try:
+                manifest = self._upload(place, draft)
+                sidecar, digest = self._write_sidecar(place, draft, manifest)
+            except AlreadyExistsError:
+                # An earlier try under this key left other bytes: give its label up, and begin anew.
+                self._append(wish.name, place.abandon, actor=wish.actor)
+                continue
+            return self._commit(place, sidecar, digest)
+        raise ConflictError(
+            f"{wish.name}: another registration with the key {wish.key!r} is writing other bytes at this moment."
+        )
+
+    def _reserve(self, wish: Wish) -> _Place:
+        reserved: Reserved | None = None
+
+        def decide(known: Snapshot[ModelState]) -> Reserved | None:
+            nonlocal reserved
+            bump = wish.bump
+            if known.state.strategy is None and self.config.versioning is Strategy.SEMANTIC and wish.version is None:
+                bump = bump or Bump.PATCH
+            asked = dataclasses.replace(wish, bump=bump)
+            reserved = plan_reserve(known.state, asked, record_number=known.number + 1)
+            return reserved
+
+        # A wish that is refused leaves an empty place empty: registry.json is made once it is known to be granted.
+        decide(self._log(wish.name).read())
+        _ = self.identity
+        known = self._append(wish.name, decide, actor=wish.actor)
+        key = known.state.recall("reserved", wish.key) if reserved is None else reserved.version
+        return _Place(wish, known, key or "")
+
+    def _upload(self, place: _Place, draft: Draft) -> Manifest | None:
+        if not draft.sources:
+            return None
+        title = f"uploading {place.wish.name}:{place.version.label}"
+        return artifacts.upload(self.store, place.folder, draft.sources, title=title)
+
+    def _write_sidecar(self, place: _Place, draft: Draft, manifest: Manifest | None) -> tuple[Sidecar, str]:
+        sidecar = Sidecar(
+            model=place.wish.name,
+            version=place.version.label,
+            created_at=place.version.created_at,
+            created_by=place.version.created_by,
+            described=draft.described,
+            form=draft.form,
+            framework_info=draft.framework_info,
+            manifest=manifest,
+        )
+        file, data = f"{place.folder}/metadata.json", readable_json(sidecar)
+        try:
+            self.store.create(file, data)
+        except AlreadyExistsError:
+            # An earlier try wrote it. It cannot be changed any more, so what it says is what the log will say.
+            data = self.store.read(file)
+            sidecar = parse_record(Sidecar, data, self.store.address(file))
+            if sidecar.manifest != manifest:
+                raise
+        return sidecar, digest_of(data)
+
+    def _commit(self, place: _Place, sidecar: Sidecar, digest: str) -> ModelVersion:
+        name, key = place.wish.name, place.key
+
+        def decide(known: Snapshot[ModelState]) -> Registered | None:
+            version = known.state.versions[key]
+            if version.status == "registered" and version.metadata_digest == digest:
+                return None
+            if not place.is_ours(known):
+                raise VersionExistsError(
+                    f"{name}:{version.label} was given up or taken while it was uploading; register it again."
+                )
+            artifact = artifacts.summary(sidecar.manifest)
+            return Registered(version=key, metadata_digest=digest, described=sidecar.described, artifact=artifact)
+
+        self._root.append(lambda known: plan_name(known.state, name), actor=place.wish.actor)
+        return self._version(name, self._append(name, decide, actor=place.wish.actor), key)
+
+
+@dataclass(frozen=True)
+class _Place:
+    """A label that was set aside for a wish, and the state in which it was."""
+
+    wish: Wish
+    known: Snapshot[ModelState]
+    key: str
+
+    @property
+    def version(self) -> VersionState:
+        return self.known.state.versions[self.key]
+
+    @property
+    def folder(self) -> str:
+        return f"models/{self.wish.name}/{self.version.path}"
+
+    def is_ours(self, known: Snapshot[ModelState]) -> bool:
+        """Return whether the label is still set aside for this wish: given up and taken anew, it has another folder."""
+        now = known.state.versions[self.key]
+        return now.status == "reserved" and now.path == self.version.path
+
+    def abandon(self, known: Snapshot[ModelState]) -> Abandoned | None:
+        """Give the label up, unless another try with the same key has finished or given up meanwhile."""
+        return Abandoned(version=self.key, reason="retried with other bytes") if self.is_ours(known) else None
+
+
+@dataclass(frozen=True)
+class _Given:
+    """What the caller gave to store: at most one of them."""
+
+    artifact: bytes | str | os.PathLike[str] | None
+    model: object | None
+    artifact_path: str | os.PathLike[str] | None
+    samples: NDArray[Any] | None
+
+
+def _draft(described: Description, given: _Given, scratch: Path) -> Draft:
+    path = given.artifact if given.artifact_path is None else given.artifact_path
+    if sum(way is not None for way in (given.artifact, given.model, given.artifact_path)) > 1:
+        raise InvalidInputError("give one of artifact, artifact_path and model: each of them says what to store.")
+    if given.samples is not None and given.model is None:
+        raise InvalidInputError("samples go with model=, which is run on them; found samples without a model.")
+    if given.model is not None:
+        saved = frameworks.save(given.model, scratch, framework=described.framework, samples=given.samples)
+        signature = described.signature or saved.signature
+        described = described.model_copy(update={"framework": saved.framework, "signature": signature})
+        return Draft(described, artifacts.from_path(scratch), "model", dict(saved.info))
+    if path is None:
+        return Draft(described)
+    if isinstance(path, bytes | bytearray | memoryview):
+        return Draft(described, artifacts.from_bytes(bytes(path)), "bytes")
+    sources, folder = artifacts.from_path(path), Path(path).is_dir()
+    if described.framework is None and not folder:
+        described = described.model_copy(update={"framework": frameworks.guess(Path(path))})
+    return Draft(described, sources, "folder" if folder else "file")
+
+
+def _bump(word: Bump | str) -> Bump:
+    try:
+        return Bump(str(word).lower())
+    except ValueError:
+        raise InvalidInputError(
+            f"{word!r} is no part of a semantic version; bump is one of: {', '.join(Bump)}."
+        ) from None
+
+
+def _json_able(what: str, values: Mapping[str, Any] | None) -> dict[str, Any]:
+    try:
+        # There and back: tuples become lists and numbers as keys become strings now, not when somebody reads it.
+        stored: dict[str, Any] = json.loads(canonical_json(dict(values or {})))
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(
+            f"{what} cannot be stored as JSON: {error}. Use numbers, strings, lists and dicts."
+        ) from None
+    return stored

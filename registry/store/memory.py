@@ -1,0 +1,75 @@
+"""Bytes in this process's memory, for tests and for trying things; gone when the process ends."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator, Sequence
+
+from typing_extensions import override
+
+from registry.store.contract import CHUNK_BYTES, AlreadyExistsError, ModelStore, check_key
+
+_numbers = itertools.count(1)
+_named: dict[str, InMemoryModelStore] = {}
+_naming = threading.Lock()
+
+
+class InMemoryModelStore(ModelStore):
+    """A dict and a lock; thread-safe, and empty in every new process."""
+
+    def __init__(self, name: str | None = None) -> None:
+        """Make a store of its own; ``named`` gives the one that a ``memory://NAME`` URL stands for."""
+        self.url = f"memory://{name or f'unnamed-{next(_numbers)}'}"
+        self._bytes: dict[str, bytes] = {}
+        self._lock = threading.Lock()
+
+    @classmethod
+    def named(cls, name: str) -> InMemoryModelStore:
+        """Return the one store of this process that has this name."""
+        with _naming:
+            return _named.setdefault(name, cls(name))
+
+    @override
+    def read(self, key: str) -> bytes:
+        try:
+            return self._bytes[check_key(key)]
+        except KeyError:
+            raise FileNotFoundError(f"{self.url}/{key}") from None
+
+    @override
+    def read_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        return [self._bytes.get(check_key(key)) for key in keys]
+
+    @override
+    def create(self, key: str, data: bytes) -> None:
+        with self._lock:
+            if check_key(key) in self._bytes:
+                raise AlreadyExistsError(f"{self.url}/{key} exists already and is never overwritten.")
+            self._bytes[key] = bytes(data)
+
+    @override
+    def upload(self, key: str, chunks: Iterator[bytes]) -> None:
+        self.create(key, b"".join(chunks))
+
+    @override
+    def replace(self, key: str, data: bytes) -> None:
+        with self._lock:
+            self._bytes[check_key(key)] = bytes(data)
+
+    @override
+    def list(self, prefix: str) -> list[str]:
+        folder = f"{check_key(prefix)}/" if prefix else ""
+        with self._lock:
+            return sorted(key for key in self._bytes if key.startswith(folder))
+
+    @override
+    def delete(self, key: str) -> None:
+        with self._lock:
+            self._bytes.pop(check_key(key), None)
+
+    @override
+    def chunks(self, key: str) -> Iterator[bytes]:
+        data = self.read(key)
+        for start in range(0, len(data), CHUNK_BYTES):
+            yield data[start : start + CHUNK_BYTES]

@@ -1,0 +1,88 @@
+"""From a model's state to the records that users see; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+from registry.events import Moved, Restored, RolledBack, parse_event
+from registry.log.record import LogRecord, Snapshot
+from registry.records import ModelVersion, StageTransition
+from registry.stages import ModelStage
+from registry.state import ModelState
+
+
+def version_of(name: str, known: Snapshot[ModelState], key: str, *, artifact_path: str) -> ModelVersion:
+    """Return one registered version as it stands in ``known``."""
+    state = known.state.versions[key]
+    return ModelVersion(
+        name=name,
+        version=state.label,
+        ordinal=state.ordinal,
+        stage=state.stage,
+        stage_since=state.stage_since,
+        created_at=state.created_at,
+        created_by=state.created_by,
+        described=state.described,
+        measured_on=state.measured_on,
+        artifact=state.artifact,
+        artifact_path=artifact_path,
+        metadata_digest=state.metadata_digest,
+        aliases=tuple(sorted(alias for alias, target in known.state.aliases.items() if target == key)),
+        approvals=state.approvals,
+        deployments=state.deployments,
+        variants=tuple(state.variants),
+        as_of=known.number,
+    )
+
+
+def transitions(records: Iterable[LogRecord], labels: Mapping[str, str]) -> Iterator[tuple[str, StageTransition]]:
+    """Yield each change of stage with the canonical label it is of, the oldest first.
+
+    One record can hold two: a promotion to production, and the demotion of the one before.
+
+    Args:
+        records: The model's log.
+        labels: The label that people gave, by canonical label.
+    """
+    for record in records:
+        event = parse_event(record.event)
+        if not isinstance(event, Moved | RolledBack | Restored):
+            continue
+        start, end = _ends(event)
+        moved = StageTransition(
+            number=record.number,
+            timestamp=record.time,
+            version=labels[event.version],
+            from_stage=start,
+            to_stage=end,
+            actor=record.actor,
+            reason=event.reason,
+        )
+        if isinstance(event, Moved):
+            approval = event.approvals[-1] if event.approvals else None
+            moved = moved.model_copy(update={"approval": approval, "policy_digest": event.policy_digest})
+        yield event.version, moved
+        if not isinstance(event, Restored) and event.demoted is not None:
+            how = "rolled back to" if isinstance(event, RolledBack) else "replaced by"
+            yield (
+                event.demoted,
+                StageTransition(
+                    number=record.number,
+                    timestamp=record.time,
+                    version=labels[event.demoted],
+                    from_stage=ModelStage.PRODUCTION,
+                    to_stage=ModelStage.ARCHIVED,
+                    actor=record.actor,
+                    reason=f"{how} {labels[event.version]}",
+                ),
+            )
+
+
+def _ends(event: Moved | RolledBack | Restored) -> tuple[ModelStage, ModelStage]:
+    match event:
+        case Moved():
+            return event.from_stage, event.to_stage
+        case RolledBack():
+            return event.from_stage, ModelStage.PRODUCTION
+        case Restored():
+            return ModelStage.ARCHIVED, ModelStage.DEVELOPMENT
