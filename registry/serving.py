@@ -1,0 +1,288 @@
+"""Deploying: say in the log what is to serve, bring it up beside what serves, check it, then let the old one go."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from registry import clock
+from registry.base import StoredRecord
+from registry.deriving import Deriving
+from registry.encoding import parse_record, readable_json
+from registry.endpoints.desired import (
+    Desired,
+    EndpointEvent,
+    EndpointMachine,
+    EndpointState,
+    Failed,
+    Observed,
+    Stopped,
+    Wanted,
+)
+from registry.errors import EndpointError, EndpointNotFoundError, ModelwayError
+from registry.events import DeployedAt
+from registry.frameworks.kinds import ModelFramework
+from registry.guard import EndpointNamed, RootState
+from registry.loading import manifest_in
+from registry.log import EventLog, Snapshot
+from registry.names import check_name, near
+from registry.records import FileEntry, ModelVersion
+from registry.stages import ModelStage
+from registry.versions import VersionRef
+
+if TYPE_CHECKING:
+    from registry.endpoints.local import LocalServers
+
+
+class Endpoint(StoredRecord):
+    """An endpoint as it stands: what is wanted of it, what was last seen, and whether that process runs."""
+
+    name: str
+    generation: int
+    desired: Desired | None
+    observed: Observed | None = None
+    running: bool = False
+
+    @property
+    def url(self) -> str | None:
+        """Where it answers; None where nothing runs."""
+        return self.observed.server.url if self.observed is not None and self.running else None
+
+
+class DeployedModel:
+    """A deployed version: unpacks to ``(model, endpoint, metadata)``; the model is loaded when it is asked for."""
+
+    def __init__(self, registry: Serving, endpoint: Endpoint, metadata: ModelVersion) -> None:
+        """Hold the endpoint that serves and the version that it serves."""
+        self._registry, self.endpoint, self.metadata = registry, endpoint, metadata
+
+    @property
+    def model(self) -> Any:
+        """The object that was registered, loaded and verified."""
+        return self._registry.load(self.metadata.name, self.metadata.version)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter((self.model, self.endpoint, self.metadata))
+
+
+class Serving(Deriving):
+    """The verbs that make versions serve."""
+
+    def deploy_model(  # noqa: PLR0913 - the public interface
+        self,
+        model_name: str,
+        version: VersionRef | None = None,
+        stage: ModelStage | str | None = None,
+        endpoint_name: str | None = None,
+        *,
+        target: Literal["local"] | None = None,
+        why: str = "",
+        actor: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> DeployedModel:
+        """Serve a version at an endpoint, and return when it answers the golden samples as the model did.
+
+        What served there goes on until then, and stays if the new one cannot be brought up.
+
+        Args:
+            model_name: The model, or ``name@alias``.
+            version: Number, label or alias; with no stage either, the version in production.
+            stage: The latest version of this stage.
+            endpoint_name: The endpoint; the model's name by default.
+            target: ``local``: a process of this machine that speaks the Open Inference Protocol on loopback.
+            why: Recorded with the generation.
+            actor: Who is recorded.
+            idempotency_key: The same key wants a generation once.
+
+        Raises:
+            NotFoundError: There is no such version.
+            EndpointError: It has no engine that this target runs, or it could not be brought up.
+            IntegrityError: A byte is not what was recorded.
+        """
+        if version is None and stage is None and "@" not in model_name:
+            stage = ModelStage.PRODUCTION
+        metadata = self.get_model_metadata(model_name, version, stage)
+        endpoint = check_name(endpoint_name or metadata.name, kind="endpoint")
+        desired = Desired(
+            model=metadata.name,
+            version=metadata.version,
+            metadata_digest=metadata.metadata_digest,
+            variant=self._servable(metadata),
+            target=target or "local",
+            why=why,
+        )
+        self._root.append(lambda known: _plan_endpoint(known, endpoint), actor=actor or self.actor)
+        log = self._endpoint_log(endpoint)
+        known = log.append(
+            lambda known: _plan_wanted(known.state, desired, idempotency_key), actor=actor or self.actor
+        ).snapshot
+        self._converge(endpoint, log, known.state, actor=actor)
+        return DeployedModel(self, self.get_endpoint(endpoint), self.get_version(metadata.name, metadata.version))
+
+    def list_endpoints(self) -> list[Endpoint]:
+        """Return all endpoints that were ever wanted, by name."""
+        return [self.get_endpoint(name) for name in sorted(self._root.read().state.endpoints)]
+
+    def get_endpoint(self, name: str) -> Endpoint:
+        """Return what is wanted of an endpoint, what was last seen of it, and whether it runs.
+
+        Raises:
+            EndpointNotFoundError: There is none of that name.
+        """
+        names = self._root.read().state.endpoints
+        if name not in names:
+            raise EndpointNotFoundError(name, near(name, names))
+        state, observed = self._endpoint_log(name).read().state, self._observed(name)
+        running = observed is not None and _runs_here(observed)
+        return Endpoint(
+            name=name, generation=state.generation, desired=state.desired, observed=observed, running=running
+        )
+
+    def stop_endpoint(self, name: str, *, reason: str = "", actor: str | None = None) -> Endpoint:
+        """Let an endpoint serve nothing any more; requests under way are finished.
+
+        Raises:
+            EndpointNotFoundError: There is none of that name.
+            EndpointError: The process could not be ended.
+        """
+        self.get_endpoint(name)
+        log = self._endpoint_log(name)
+        log.append(
+            lambda known: None if known.state.desired is None else Stopped(reason=reason), actor=actor or self.actor
+        )
+        if (observed := self._observed(name)) is not None:
+            self._stop(observed)
+            self.store.delete(f"endpoints/{name}/observed.json")
+        self._servers(name).sweep(keep=None)
+        return self.get_endpoint(name)
+
+    def _serve_again(self, version: ModelVersion, endpoint_name: str, *, reason: str, actor: str | None) -> None:
+        self.deploy_model(
+            version.name, version.version, endpoint_name=endpoint_name, why=reason or "rolled back", actor=actor
+        )
+
+    def _endpoint_log(self, name: str) -> EventLog[EndpointState, EndpointEvent]:
+        return EventLog(self.store, f"endpoints/{name}/", EndpointMachine())
+
+    def _observed(self, name: str) -> Observed | None:
+        key = f"endpoints/{name}/observed.json"
+        try:
+            return parse_record(Observed, self.store.read(key), self.store.address(key))
+        except FileNotFoundError:
+            return None
+
+    def _servable(self, version: ModelVersion) -> str | None:
+        """Return the key of the engine to serve, None for the version's own ONNX."""
+        from registry.engines.key import matches_this_machine
+
+        chosen = self.get_choice(version.name, version.version).key
+        fit = [
+            variant.key
+            for variant in self.get_variants(version.name, version.version)
+            if variant.report.engine == "onnxruntime"
+            # Those whose outputs differ are kept as evidence, not to be served.
+            and (variant.report.parity is not None and variant.report.parity.passed)
+            and matches_this_machine(variant.report.key_fields)
+        ]
+        if chosen in fit:
+            return chosen
+        if version.framework is ModelFramework.ONNX:
+            return None
+        if not fit:
+            raise EndpointError(
+                f"{version.full_name} has no engine that a local endpoint runs on this machine: "
+                f"run `modelway models optimize {version.name} {version.version} --spec FILE` first."
+            )
+        return fit[0]
+
+    def _converge(
+        self, endpoint: str, log: EventLog[EndpointState, EndpointEvent], state: EndpointState, *, actor: str | None
+    ) -> None:
+        """Bring up what is wanted, unless it runs already; every step can be repeated."""
+        before, desired = self._observed(endpoint), state.desired
+        if desired is None or (before is not None and before.generation == state.generation and _runs_here(before)):
+            return
+        try:
+            observed = self._bring_up(endpoint, state.generation, desired)
+        except ModelwayError as error:
+            reason = str(error)
+            log.append(lambda known: _plan_failed(known.state, state.generation, reason), actor=actor or self.actor)
+            raise
+        if log.read().state.generation != state.generation:
+            self._stop(observed)  # another was wanted meanwhile, and whoever wants it brings it up
+            return
+        self.store.replace(f"endpoints/{endpoint}/observed.json", readable_json(observed))
+        if before is not None:
+            self._stop(before)
+        self._servers(endpoint).sweep(keep=state.generation)
+        deployed = DeployedAt(
+            version=self._log(desired.model).read().state.find(desired.model, desired.version),
+            endpoint=endpoint,
+            generation=state.generation,
+        )
+        self._append_existing(desired.model, lambda _known: deployed, actor=actor)
+
+    def _bring_up(self, endpoint: str, generation: int, desired: Desired) -> Observed:
+        samples = self.load_samples(desired.model, desired.version)
+        server, golden = self._servers(endpoint).bring_up(
+            generation, desired, fetch_engine=lambda folder: self._fetch_engine(desired, folder), samples=samples
+        )
+        return Observed(
+            endpoint=endpoint,
+            generation=generation,
+            desired=desired,
+            engine="onnxruntime",
+            server=server,
+            host=socket.gethostname(),
+            golden=golden,
+            since=clock.now(),
+        )
+
+    def _servers(self, endpoint: str) -> LocalServers:
+        import platformdirs
+
+        from registry.endpoints.local import LocalServers
+
+        return LocalServers(endpoint, platformdirs.user_state_path("modelway") / self.identity.id / endpoint)
+
+    def _fetch_engine(self, desired: Desired, to: Path) -> FileEntry:
+        if desired.variant is not None:
+            manifest = self.download_variant(desired.model, desired.version, desired.variant, to)
+        else:
+            self.download(desired.model, desired.version, to, progress=False)
+            manifest = manifest_in(self.get_sidecar(desired.model, desired.version))
+        found = [entry for entry in manifest.files if entry.path.endswith(".onnx")]
+        if len(found) != 1:
+            names = ", ".join(entry.path for entry in manifest.files[:5])
+            raise EndpointError(
+                f"{desired.model}:{desired.version} has {len(found)} .onnx files where one is served (it has: {names})."
+            )
+        # The server compares the file with the digest that was recorded, once more, before it opens it.
+        return found[0]
+
+    def _stop(self, observed: Observed) -> None:
+        from registry.endpoints.process import stop_server
+
+        if observed.host == socket.gethostname():
+            stop_server(observed.server)
+
+
+def _runs_here(observed: Observed) -> bool:
+    from registry.endpoints.process import is_running
+
+    return observed.host == socket.gethostname() and is_running(observed.server)
+
+
+def _plan_endpoint(known: Snapshot[RootState], endpoint: str) -> EndpointNamed | None:
+    return None if endpoint in known.state.endpoints else EndpointNamed(endpoint=endpoint)
+
+
+def _plan_wanted(state: EndpointState, desired: Desired, key: str | None) -> Wanted | None:
+    return None if key is not None and key in state.keys else Wanted(desired=desired, key=key)
+
+
+def _plan_failed(state: EndpointState, generation: int, reason: str) -> Failed | None:
+    known = {state.generation, *(number for number, _ in state.before)}
+    return Failed(generation=generation, reason=reason) if generation in known else None

@@ -1,0 +1,157 @@
+"""Real small ONNX files, and a real server process over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from registry.encoding import digest_of
+from registry.endpoints.client import InferenceClient
+from registry.endpoints.process import start_server, stop_server
+from registry.endpoints.serving import Limits, RunningServer, ServedVersion, ServerConfig
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+ConfigFor = Callable[..., ServerConfig]
+
+
+def _save(path: Path, graph: onnx.GraphProto) -> Path:
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, path)
+    return path
+
+
+def _classifier(path: Path, seed: int) -> Path:
+    """Four numbers in, the probabilities of three classes out."""
+    random = np.random.default_rng(seed)
+    weights = numpy_helper.from_array(random.normal(size=(4, 3)).astype(np.float32), "weights")
+    bias = numpy_helper.from_array(random.normal(size=3).astype(np.float32), "bias")
+    nodes = [
+        helper.make_node("Gemm", ["x", "weights", "bias"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["probabilities"], axis=1),
+    ]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])]
+    outputs = [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["n", 3])]
+    return _save(path, helper.make_graph(nodes, "classifier", inputs, outputs, [weights, bias]))
+
+
+def _echo(path: Path) -> Path:
+    """Give back one tensor of each datatype: ``echo_INT8`` for ``INT8``."""
+    kinds = {
+        "BOOL": TensorProto.BOOL,
+        **{
+            f"{sign}INT{bits}": getattr(TensorProto, f"{sign}INT{bits}")
+            for sign in ("", "U")
+            for bits in (8, 16, 32, 64)
+        },
+        "FP16": TensorProto.FLOAT16,
+        "FP32": TensorProto.FLOAT,
+        "FP64": TensorProto.DOUBLE,
+    }
+    nodes = [helper.make_node("Identity", [kind], [f"echo_{kind}"]) for kind in kinds]
+    inputs = [helper.make_tensor_value_info(kind, number, ["n", 2]) for kind, number in kinds.items()]
+    outputs = [helper.make_tensor_value_info(f"echo_{kind}", number, ["n", 2]) for kind, number in kinds.items()]
+    return _save(path, helper.make_graph(nodes, "echo", inputs, outputs))
+
+
+def _logarithm(path: Path) -> Path:
+    """Give NaN below zero; its reshape to pairs fails on an odd number of values."""
+    pairs = numpy_helper.from_array(np.array([-1, 2], np.int64), "pairs")
+    nodes = [helper.make_node("Log", ["x"], ["y"]), helper.make_node("Reshape", ["y", "pairs"], ["z"])]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n"])]
+    outputs = [helper.make_tensor_value_info("z", TensorProto.FLOAT, ["m", 2])]
+    return _save(path, helper.make_graph(nodes, "logarithm", inputs, outputs, [pairs]))
+
+
+def _split(path: Path) -> Path:
+    """A model whose weights lie in a second file beside it, which its own digest does not cover."""
+    weights = numpy_helper.from_array(np.ones((4, 400), np.float32), "weights")
+    node = helper.make_node("MatMul", ["x", "weights"], ["y"])
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 400])]
+    graph = helper.make_graph([node], "split", inputs, outputs, [weights])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    onnx.save(model, path, save_as_external_data=True, location="weights.data")
+    return path
+
+
+def _text(path: Path) -> Path:
+    """A model over text, which the endpoint does not serve."""
+    node = helper.make_node("Identity", ["words"], ["same"])
+    inputs = [helper.make_tensor_value_info("words", TensorProto.STRING, ["n"])]
+    outputs = [helper.make_tensor_value_info("same", TensorProto.STRING, ["n"])]
+    return _save(path, helper.make_graph([node], "text", inputs, outputs))
+
+
+@pytest.fixture(scope="session")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """The ONNX files by what they hold."""
+    folder = tmp_path_factory.mktemp("engines")
+    return {
+        "first": _classifier(folder / "first.onnx", seed=1),
+        "second": _classifier(folder / "second.onnx", seed=2),
+        "echo": _echo(folder / "echo.onnx"),
+        "logarithm": _logarithm(folder / "logarithm.onnx"),
+        "split": _split(folder / "split.onnx"),
+        "text": _text(folder / "text.onnx"),
+    }
+
+
+@pytest.fixture(scope="session")
+def config_for() -> ConfigFor:
+    """Return a maker of configs: ``config_for(folder, ("iris", "v1", path), ...)``, the last of a model its default."""
+
+    def make(folder: Path, *served: tuple[str, str, Path], limits: Limits | None = None) -> ServerConfig:
+        defaults = {model: version for model, version, _ in served}
+        versions = tuple(
+            ServedVersion(
+                model=model,
+                version=version,
+                engine=engine,
+                digest=digest_of(engine.read_bytes()),
+                default=defaults[model] == version,
+            )
+            for model, version, engine in served
+        )
+        return ServerConfig(
+            endpoint="trial",
+            generation=7,
+            versions=versions,
+            state_file=folder / "state.json",
+            limits=limits or Limits(),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def server(
+    tmp_path_factory: pytest.TempPathFactory, engines: dict[str, Path], config_for: ConfigFor
+) -> Iterator[RunningServer]:
+    """A server of two versions of ``iris``, an ``echo`` of every datatype, and a ``logarithm``; with small limits."""
+    folder = tmp_path_factory.mktemp("server")
+    config = config_for(
+        folder,
+        ("iris", "v1", engines["first"]),
+        ("iris", "v2", engines["second"]),
+        ("echo", "1.0.0", engines["echo"]),
+        ("logarithm", "v1", engines["logarithm"]),
+        limits=Limits(max_body_bytes=100_000, max_json_bytes=20_000, max_rank=4, max_elements=5_000),
+    )
+    running = start_server(config, folder=folder)
+    yield running
+    stop_server(running)
+
+
+@pytest.fixture
+def client(server: RunningServer) -> Iterator[InferenceClient]:
+    """Our own client of that server."""
+    with InferenceClient(server.url) as client:
+        yield client

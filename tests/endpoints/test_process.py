@@ -1,0 +1,276 @@
+"""Serving processes started, recognised, drained and stopped; and those that cannot start."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import subprocess
+import sys
+import time
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+import orjson
+import psutil
+import pytest
+from pydantic import ValidationError
+
+from registry.endpoints.process import find_server, is_running, start_server, stop_server
+from registry.endpoints.serving import RunningServer, ServedVersion, ServerConfig, ServerState
+from registry.errors import EndpointError, InvalidNameError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+BODY = orjson.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4], "data": [1, 2, 3, 4]}]})
+
+
+@pytest.fixture
+def config(tmp_path: Path, engines: dict[str, Path], config_for: Callable[..., ServerConfig]) -> ServerConfig:
+    return config_for(tmp_path, ("iris", "v1", engines["first"]))
+
+
+@pytest.fixture
+def running(config: ServerConfig, tmp_path: Path) -> Iterator[RunningServer]:
+    started = start_server(config, folder=tmp_path)
+    yield started
+    stop_server(started)
+
+
+def _processes_of(folder: Path) -> list[int]:
+    """Return the pids of processes that were started with something in ``folder``."""
+    return [
+        process.pid
+        for process in psutil.process_iter(["cmdline", "status"])
+        if process.info["status"] != psutil.STATUS_ZOMBIE
+        and any(str(folder) in part for part in process.info["cmdline"] or ())
+    ]
+
+
+def test_a_started_server_tells_who_and_where_it_is(running: RunningServer, config: ServerConfig) -> None:
+    state = ServerState.model_validate_json(config.state_file.read_bytes())
+    assert (state.pid, state.url, state.instance) == (running.pid, running.url, config.instance)
+    assert state.url == f"http://127.0.0.1:{state.port}"
+    assert _listens_on(running.pid) == [("127.0.0.1", state.port)]
+    assert os.getsid(running.pid) == running.pid
+    assert find_server(config.state_file, log_path=running.log_path) == running
+    assert RunningServer.model_validate_json(running.model_dump_json()) == running
+
+
+def _listens_on(pid: int) -> list[tuple[str, int]]:
+    found = psutil.Process(pid).net_connections("inet")
+    return [(one.laddr.ip, one.laddr.port) for one in found if one.status == psutil.CONN_LISTEN]
+
+
+def test_stopping_is_done_once_and_leaves_nothing(config: ServerConfig, tmp_path: Path) -> None:
+    running = start_server(config, folder=tmp_path)
+    assert is_running(running)
+    assert stop_server(running)
+    assert not is_running(running)
+    assert not stop_server(running)
+    assert _processes_of(tmp_path) == []
+    assert not config.state_file.exists()
+    assert find_server(config.state_file, log_path=running.log_path) is None
+    assert running.log_path.read_text().rstrip().endswith("has ended")
+
+
+def test_a_process_that_took_over_the_pid_is_left_alone(running: RunningServer) -> None:
+    earlier = running.model_copy(update={"create_time": running.create_time - 3600})
+    assert not is_running(earlier)
+    assert not stop_server(earlier)
+    assert is_running(running)
+
+
+def test_a_killed_server_is_seen_as_not_running(running: RunningServer, config: ServerConfig) -> None:
+    os.kill(running.pid, signal.SIGKILL)
+    deadline = time.monotonic() + 10
+    while is_running(running) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not is_running(running)
+    assert not stop_server(running)
+    assert config.state_file.exists()
+    assert find_server(config.state_file, log_path=running.log_path) is None
+
+
+def test_the_same_endpoint_starts_again_beside_a_stale_state_file(
+    running: RunningServer, config: ServerConfig, tmp_path: Path
+) -> None:
+    os.kill(running.pid, signal.SIGKILL)
+    again = start_server(config, folder=tmp_path)
+    assert again.pid != running.pid
+    assert stop_server(again)
+
+
+def test_a_server_outlives_the_process_that_started_it(config: ServerConfig, tmp_path: Path) -> None:
+    given = tmp_path / "given.json"
+    given.write_text(config.model_dump_json())
+    starter = (
+        "import sys, pathlib\n"
+        "from registry.endpoints.process import start_server\n"
+        "from registry.endpoints.serving import ServerConfig\n"
+        "config = ServerConfig.model_validate_json(pathlib.Path(sys.argv[1]).read_bytes())\n"
+        "print(start_server(config, folder=pathlib.Path(sys.argv[1]).parent).model_dump_json())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", starter, str(given)], check=True, capture_output=True, timeout=60)
+    started = RunningServer.model_validate_json(done.stdout)
+    try:
+        assert is_running(started)
+        assert find_server(config.state_file, log_path=started.log_path) == started
+    finally:
+        assert stop_server(started)
+    assert not is_running(started)
+
+
+CANNOT_SERVE = {
+    "digest": (6, "is not what was recorded: expected sha256:0000"),
+    "missing": (1, "cannot be read: "),
+    "garbage": (1, "onnxruntime does not open"),
+    "text": (1, "its tensor 'words' is tensor(string), and the endpoint takes numbers only"),
+}
+
+
+@pytest.mark.parametrize("change", CANNOT_SERVE)
+def test_a_server_that_cannot_serve_ends_with_the_reason_and_leaves_nothing(
+    tmp_path: Path, engines: dict[str, Path], config_for: Callable[..., ServerConfig], change: str
+) -> None:
+    status, reason = CANNOT_SERVE[change]
+    engine = tmp_path / "model.onnx"
+    engine.write_bytes(
+        b"no model" if change == "garbage" else engines["text" if change == "text" else "first"].read_bytes()
+    )
+    config = config_for(tmp_path, ("iris", "v1", engine))
+    if change == "missing":
+        engine.unlink()
+    if change == "digest":
+        changed = config.versions[0].model_copy(update={"digest": "0" * 64})
+        config = config.model_copy(update={"versions": (changed,)})
+    with pytest.raises(EndpointError) as failure:
+        start_server(config, folder=tmp_path)
+    words = str(failure.value)
+    assert f"endpoint 'trial' did not start: its server ended with status {status} after " in words
+    assert reason in words
+    assert str(tmp_path / "server.log") in words
+    assert _processes_of(tmp_path) == []
+    assert not config.state_file.exists()
+
+
+def test_weights_in_a_second_file_are_never_read(
+    tmp_path: Path, engines: dict[str, Path], config_for: Callable[..., ServerConfig]
+) -> None:
+    # Also not where onnxruntime would look for them: in the server's working directory.
+    (tmp_path / "weights.data").write_bytes(engines["split"].with_name("weights.data").read_bytes())
+    with pytest.raises(EndpointError, match="serves ONNX models that are one file, without external data"):
+        start_server(config_for(tmp_path, ("iris", "v1", engines["split"])), folder=tmp_path)
+    assert _processes_of(tmp_path) == []
+
+
+def test_a_server_that_is_late_is_ended(config: ServerConfig, tmp_path: Path) -> None:
+    with pytest.raises(EndpointError, match=r"its server was not ready after 0\.05 s and was ended"):
+        start_server(config, folder=tmp_path, timeout_s=0.05)
+    assert _processes_of(tmp_path) == []
+
+
+def test_a_request_under_way_is_answered_after_sigterm(running: RunningServer, config: ServerConfig) -> None:
+    process = psutil.Process(running.pid)
+    with _half_sent(running) as connection:
+        process.send_signal(signal.SIGTERM)
+        _until_refused(running)
+        connection.send(BODY[10:])
+        answer = connection.getresponse()
+        assert (answer.status, list(orjson.loads(answer.read()))) == (200, ["model_name", "model_version", "outputs"])
+    assert process.wait(timeout=10) == 0
+    assert not config.state_file.exists()
+
+
+def test_a_request_that_never_ends_does_not_hold_the_server(config: ServerConfig, tmp_path: Path) -> None:
+    running = start_server(config.model_copy(update={"drain_s": 1}), folder=tmp_path)
+    with _half_sent(running):
+        began = time.monotonic()
+        assert stop_server(running, timeout_s=20)
+        assert time.monotonic() - began < 10
+    assert running.log_path.read_text().rstrip().endswith("has ended")
+
+
+class _half_sent:  # noqa: N801 - reads as a word in a with statement
+    """A request whose head and first bytes have arrived, and whose rest has not."""
+
+    def __init__(self, running: RunningServer) -> None:
+        self._connection = http.client.HTTPConnection(urlsplit(running.url).netloc, timeout=20)
+
+    def __enter__(self) -> http.client.HTTPConnection:
+        connection = self._connection
+        # Answered once, so that the server surely knows of this connection before the signal comes.
+        connection.request("GET", "/v2/health/live")
+        connection.getresponse().read()
+        connection.putrequest("POST", "/v2/models/iris/infer")
+        connection.putheader("Content-Length", str(len(BODY)))
+        connection.endheaders(BODY[:10])
+        time.sleep(0.1)
+        return connection
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+
+def _until_refused(running: RunningServer) -> None:
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        connection = http.client.HTTPConnection(urlsplit(running.url).netloc, timeout=5)
+        try:
+            connection.connect()
+        except ConnectionRefusedError:
+            return
+        finally:
+            connection.close()
+        time.sleep(0.01)
+    pytest.fail("the server goes on listening after SIGTERM")
+
+
+def test_the_server_says_nothing_on_standard_output(config: ServerConfig, tmp_path: Path) -> None:
+    given = tmp_path / "given.json"
+    given.write_text(config.model_copy(update={"log_file": tmp_path / "own.log"}).model_dump_json())
+    command = [sys.executable, "-m", "registry.endpoints.server", "--config", str(given)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 30
+        while not config.state_file.exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        process.terminate()
+        assert process.communicate(timeout=20) == (b"", b"")
+    assert process.returncode == 0
+    assert f"instance {config.instance}) listens on http://127.0.0.1:" in (tmp_path / "own.log").read_text()
+
+
+def test_a_config_that_is_none_ends_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "given.json").write_text('{"endpoint": "trial"}')
+    command = [sys.executable, "-m", "registry.endpoints.server", "--config", str(tmp_path / "given.json")]
+    done = subprocess.run(command, check=False, capture_output=True, timeout=60, text=True)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "is no ServerConfig: 2 validation errors" in done.stderr
+
+
+def test_the_server_needs_neither_torch_nor_prefect_nor_onnx() -> None:
+    program = (
+        "import sys, registry.endpoints.server as _; print({'torch', 'prefect', 'onnx', 'scipy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, timeout=60, text=True)
+    assert done.stdout.strip() == "set()"
+
+
+def test_a_config_names_each_version_once_and_one_default_of_each_model(config: ServerConfig) -> None:
+    one = config.versions[0]
+    for versions, reason in (
+        ((one, one.model_copy(update={"version": "1", "default": False})), "iris:1 is listed more than once"),
+        ((one, one.model_copy(update={"version": "v2"})), "iris has 2 default versions and needs exactly one"),
+        ((one.model_copy(update={"default": False}),), "iris has 0 default versions and needs exactly one"),
+    ):
+        with pytest.raises(ValidationError, match=reason):
+            ServerConfig(endpoint="trial", versions=versions, state_file=config.state_file)
+
+
+def test_names_outside_the_grammar_and_digests_that_are_none_are_refused(tmp_path: Path) -> None:
+    with pytest.raises((InvalidNameError, ValidationError), match="cannot be a model name"):
+        ServedVersion(model="../iris", version="v1", engine=tmp_path, digest="0" * 64)
+    with pytest.raises(ValidationError, match="digest"):
+        ServedVersion(model="iris", version="v1", engine=tmp_path, digest="abc")
