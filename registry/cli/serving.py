@@ -1,0 +1,144 @@
+"""The verbs that make versions serve or bring their files: deploy, optimize, download, and ``modelway endpoints``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from registry.cli.invocation import NextStep
+from registry.cli.options import (
+    Context,
+    EndpointName,
+    Name,
+    NameAtAlias,
+    Reason,
+    StageOption,
+    Version,
+    VersionOption,
+)
+from registry.cli.text import plain
+from registry.errors import InvalidInputError
+
+
+def deploy(  # noqa: PLR0913 - each is an option of the command line
+    ctx: Context,
+    name: NameAtAlias,
+    *,
+    version: VersionOption = None,
+    stage: StageOption = None,
+    endpoint_name: Annotated[
+        str | None, typer.Option("--endpoint-name", metavar="E", help="The endpoint; the model's name without it.")
+    ] = None,
+    target: Annotated[
+        Literal["local"],
+        typer.Option("--target", help="Where to serve. local: a process of this machine, on loopback."),
+    ] = "local",
+) -> None:
+    """Serve a version at an endpoint, the one in production unless another is asked for; it is checked first."""
+    from registry.cli.progress import RichProgress
+
+    with RichProgress():
+        deployed = ctx.obj.open().deploy_model(name, version, stage, endpoint_name, target=target)
+    from registry.cli.summaries import page_of_endpoint
+
+    endpoint, served = deployed.endpoint, deployed.metadata
+    ctx.obj.tell(
+        page_of_endpoint(endpoint),
+        f"{served.full_name} serves at {endpoint.name}: {endpoint.url}",
+        NextStep("to look at it", ("endpoints", "show", endpoint.name)),
+        NextStep("to stop it", ("endpoints", "stop", endpoint.name)),
+    )
+
+
+def optimize(
+    ctx: Context,
+    name: Name,
+    version: Version,
+    *,
+    spec: Annotated[
+        Path,
+        typer.Option(
+            "--spec",
+            metavar="FILE",
+            help="A YAML file: the spec alone, or a pipeline file with an optimize section.",
+            show_default=False,
+        ),
+    ],
+) -> None:
+    """Build engines from a version, hold them against it on real samples, measure them, and choose one."""
+    from registry.cli.progress import RichProgress
+    from registry.engines.spec import OptimizeSpec
+    from registry.yaml_files.record import read_record
+
+    wanted = read_record(spec, "optimize", OptimizeSpec)
+    registry = ctx.obj.open()
+    with RichProgress():
+        variants = registry.optimize(name, version, spec=wanted, report=_report)
+    choice = registry.get_choice(name, version)
+    ctx.obj.show({"engine": choice, "variants": variants}, lambda tables: [tables.of_variants(variants, choice)])
+    if not ctx.obj.as_json:
+        ctx.obj.tell(choice, choice.reason, NextStep("to serve it", ("models", "deploy", name, "--version", version)))
+
+
+def _report(line: str) -> None:
+    typer.echo(plain(line), err=True)  # not among the results: standard output may go to a program
+
+
+def download(
+    ctx: Context,
+    name: NameAtAlias,
+    where: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[VERSION] DIR", help="The version, the latest without it; and the folder.", show_default=False
+        ),
+    ],
+) -> None:
+    """Copy a version's files into a folder, verified; files that are there with the same bytes stay."""
+    from registry.cli.progress import RichProgress
+
+    if len(where) > 2:  # noqa: PLR2004 - version and folder
+        raise InvalidInputError(f"download takes a version and a folder; found {' '.join(where)}.")
+    version, folder = (where[0] if len(where) > 1 else None), Path(where[-1])
+    registry = ctx.obj.open()
+    found = registry.get_model_metadata(name, version)
+    with RichProgress():
+        path = registry.download(found.name, found.version, folder)
+    ctx.obj.tell({"version": found, "path": str(path)}, f"{found.full_name} is in {path}, verified")
+
+
+def list_endpoints(ctx: Context) -> None:
+    """List the endpoints: what each is to serve, and whether it runs on this machine."""
+    from registry.cli.summaries import page_of_endpoint
+
+    pages = [page_of_endpoint(endpoint) for endpoint in ctx.obj.open().list_endpoints()]
+    ctx.obj.show(
+        pages,
+        lambda tables: [tables.of_endpoints(pages)],
+        if_none="no endpoints yet; `modelway models deploy` makes one",
+    )
+
+
+def show_endpoint(ctx: Context, endpoint: EndpointName) -> None:
+    """Show everything of an endpoint: what it serves and why, its process, where it answers."""
+    from registry.cli.summaries import page_of_endpoint
+
+    page = page_of_endpoint(ctx.obj.open().get_endpoint(endpoint))
+    ctx.obj.show(page, lambda tables: [tables.of_endpoint(page)])
+
+
+def stop_endpoint(ctx: Context, endpoint: EndpointName, *, reason: Reason = "") -> None:
+    """Let an endpoint serve nothing any more; requests under way are finished."""
+    from registry.cli.summaries import page_of_endpoint
+
+    registry = ctx.obj.open()
+    served = registry.get_endpoint(endpoint).desired
+    stopped = registry.stop_endpoint(endpoint, reason=reason)
+    again = () if served is None else ("models", "deploy", served.model, "--version", served.version)
+    ctx.obj.tell(
+        page_of_endpoint(stopped),
+        f"{endpoint} is stopped" if served else f"{endpoint} was stopped already",
+        *([NextStep("to serve again", (*again, "--endpoint-name", endpoint))] if again else []),
+    )

@@ -1,0 +1,122 @@
+"""The records that only the command line makes: what ``--json`` prints where the registry has no record of its own."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from datetime import datetime
+
+from registry.base import Record
+from registry.compare import VersionComparison
+from registry.errors import ModelNotFoundError
+from registry.records import EngineChoice, FileEntry, ModelVersion, Variant
+from registry.registry import ModelRegistry
+from registry.serving import Endpoint
+
+
+class InProduction(Record):
+    """Which version holds production, and since when."""
+
+    version: str
+    since: datetime
+
+
+class ModelSummary(Record):
+    """One model in a list; ``stages`` counts its versions by stage, without the stages that have none."""
+
+    name: str
+    versions: int
+    latest: str
+    production: InProduction | None
+    stages: dict[str, int]
+
+
+class VersionPage(Record):
+    """Everything of one version; ``files`` is empty for one that was registered without an artifact."""
+
+    version: ModelVersion
+    files: tuple[FileEntry, ...]
+    engine: EngineChoice
+    variants: tuple[Variant, ...]
+
+
+class MetricChange(Record):
+    """A metric's change from the first to the last version; percent is missing where it has no finite value."""
+
+    first: float | None
+    last: float | None
+    difference: float | None
+    percent_change: float | None
+    improved: bool | None
+
+
+class ComparisonPage(Record):
+    """Versions side by side."""
+
+    versions: tuple[ModelVersion, ...]
+    metrics: dict[str, MetricChange]
+
+
+class EndpointPage(Record):
+    """An endpoint and where it answers; no url where nothing runs on this machine."""
+
+    endpoint: Endpoint
+    url: str | None
+
+
+def summarize(registry: ModelRegistry, *, stage: str | None) -> list[ModelSummary]:
+    """Return a summary of each model, by name; with ``stage``, of those that have a version there."""
+    found = (_summary(registry, name) for name in registry.list_models(stage=stage))
+    return [summary for summary in found if summary is not None]
+
+
+def _summary(registry: ModelRegistry, name: str) -> ModelSummary | None:
+    try:
+        versions = registry.list_versions(name)
+    except ModelNotFoundError:  # its name is taken, its first version not there yet
+        return None
+    holder = next((version for version in versions if version.stage == "production"), None)
+    return ModelSummary(
+        name=name,
+        versions=len(versions),
+        latest=versions[-1].version,
+        production=None if holder is None else InProduction(version=holder.version, since=holder.stage_since),
+        stages=dict(Counter(version.stage.value for version in versions)),
+    )
+
+
+def page_of(registry: ModelRegistry, version: ModelVersion) -> VersionPage:
+    """Return everything of a version, its sidecars verified.
+
+    Raises:
+        IntegrityError: A sidecar is not what was recorded.
+    """
+    manifest = registry.get_sidecar(version.name, version.version).manifest
+    return VersionPage(
+        version=version,
+        files=() if manifest is None else manifest.files,
+        engine=registry.get_choice(version.name, version.version),
+        variants=tuple(registry.get_variants(version.name, version.version)),
+    )
+
+
+def page_of_comparison(comparison: VersionComparison) -> ComparisonPage:
+    """Return a comparison with its differences worked out."""
+    return ComparisonPage(
+        versions=comparison.versions,
+        metrics={
+            name: MetricChange(
+                first=diff.value_a,
+                last=diff.value_b,
+                difference=diff.difference,
+                percent_change=diff.percent_change if math.isfinite(diff.percent_change) else None,
+                improved=diff.improved,
+            )
+            for name, diff in comparison.metric_diffs.items()
+        },
+    )
+
+
+def page_of_endpoint(endpoint: Endpoint) -> EndpointPage:
+    """Return an endpoint with its address."""
+    return EndpointPage(endpoint=endpoint, url=endpoint.url)
