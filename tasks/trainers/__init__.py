@@ -1,0 +1,1 @@
+"""Trainers that come with modelway; each is a function that a pipeline file can name."""
