@@ -1,0 +1,107 @@
+"""What a person sees before saying yes: one Markdown text, for Prefect's form and for the terminal alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from registry import ApprovalRequest, ModelRegistry, ModelVersion, PolicyResult, Variant
+from registry.compare import MetricDiff, VersionComparison
+from registry.engines.records import Latency
+from registry.records import EngineChoice
+
+
+def evidence(registry: ModelRegistry, request: ApprovalRequest, result: PolicyResult, *, refused: str = "") -> str:
+    """Return the evidence for an approval as Markdown.
+
+    Args:
+        registry: Where the version is.
+        request: What is asked.
+        result: What the policy says.
+        refused: Why the answer before was not taken, if there was one.
+    """
+    version = registry.get_version(request.model, request.version)
+    incumbent = None if request.incumbent is None else registry.get_version(request.model, request.incumbent)
+    variants = registry.get_variants(version.name, version.version)
+    parts = [
+        f"**The answer before was not taken:** {refused}" if refused else "",
+        _asked(request, version, incumbent),
+        "### Metrics\n\n" + _metrics(version, incumbent),
+        "### Policy\n\n" + _policy(result),
+        "### Engines\n\n" + _engines(variants, registry.get_choice(version.name, version.version)),
+        "### What the answer is bound to\n\n" + _digests(request, incumbent),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _asked(request: ApprovalRequest, version: ModelVersion, incumbent: ModelVersion | None) -> str:
+    instead = "nothing is in production yet" if incumbent is None else f"**{incumbent.full_name}** would be archived"
+    return (
+        f"## {version.full_name} to {request.stage}?\n\n"
+        f"Asked by {request.requested_by} at {request.requested_at:%Y-%m-%d %H:%M} UTC; {instead}."
+    )
+
+
+def _metrics(version: ModelVersion, incumbent: ModelVersion | None) -> str:
+    if incumbent is None:
+        return _table(
+            ("metric", version.full_name), [(name, f"{value:.6g}") for name, value in version.metrics.items()]
+        )
+    compared = VersionComparison(versions=(incumbent, version))
+    rows = [(name, *_beside(diff)) for name, diff in compared.metric_diffs.items()]
+    return _table(("metric", version.full_name, f"{incumbent.full_name} (incumbent)", "difference", ""), rows)
+
+
+def _beside(diff: MetricDiff) -> tuple[str, str, str, str]:
+    def shown(value: float | None, sign: str = "") -> str:
+        return "-" if value is None else f"{value:{sign}.6g}"
+
+    verdict = {True: "better", False: "worse", None: "equal" if diff.difference == 0 else ""}[diff.improved]
+    return shown(diff.value_b), shown(diff.value_a), shown(diff.difference, "+"), verdict
+
+
+def _policy(result: PolicyResult) -> str:
+    if result.passed:
+        return "Passed."
+    return "\n".join(f"- {failure}" for failure in result.failures)
+
+
+def _engines(variants: Sequence[Variant], choice: EngineChoice) -> str:
+    if not variants and not choice.baseline:
+        return "None: it was not optimised."
+    sizes = [f"batch {one.batch}, p50 / p99 ms" for one in choice.baseline]
+    rows = [("original", "", *_times(choice.baseline), _number(choice.baseline_score), "")]
+    for variant in variants:
+        report = variant.report
+        times = _times(report.latency) or ["not run here" for _ in sizes]
+        chosen = "chosen" if variant.chosen else ""
+        rows.append((report.engine, variant.key[:12], *times, _number(report.score), chosen))
+    return _table(("engine", "key", *sizes, "score", ""), rows) + f"\n\n{choice.reason}"
+
+
+def _times(latency: Iterable[Latency]) -> list[str]:
+    return [f"{one.p50_ms:.3g} / {one.p99_ms:.3g}" for one in latency]
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _digests(request: ApprovalRequest, incumbent: ModelVersion | None) -> str:
+    expiry = "never" if request.expires_at is None else f"{request.expires_at:%Y-%m-%d %H:%M} UTC"
+    return _table(
+        ("what", "is"),
+        [
+            ("request", request.id),
+            ("artifact", request.artifact_digest or "none"),
+            ("policy", request.policy_digest),
+            ("incumbent", "none" if incumbent is None else incumbent.full_name),
+            ("expires", expiry),
+        ],
+    )
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    # A pipe or a line break in a name or a reason would break the table, or make up cells of it.
+    cells = ([str(cell).replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines)
+    return "\n".join("| " + " | ".join(line) + " |" for line in cells)

@@ -1,0 +1,32 @@
+"""How a run ended, as a record that a terminal, a parent flow and Prefect's result store can read."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from registry.base import Record
+
+Ending = Literal["deployed", "policy_failed", "approval_pending", "rejected"]
+
+
+class Trial(Record):
+    """What came of sending every test sample through the endpoint; times are wall-clock milliseconds a request."""
+
+    samples: int
+    metrics: dict[str, float]
+    p50_ms: float
+    p95_ms: float
+    p99_ms: float
+
+
+class Outcome(Record):
+    """How a lifecycle run ended; ``words`` says why, and what to do next where there is something to do."""
+
+    ending: Ending
+    model: str
+    version: str
+    url: str
+    words: str
+    endpoint: str | None = None
+    endpoint_url: str | None = None
+    trial: Trial | None = None
