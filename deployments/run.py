@@ -31,7 +31,7 @@ def run_pipeline(
         approve_as: Answer the approval in this name.
         keep_serving: Leave the endpoint running.
         version: Take this registered version on its way instead of training a new one.
-        url: The registry, instead of the one that the file names.
+        url: The registry; else ``MODELWAY_URL``, else the one that the file names.
 
     Returns:
         The exit code: 0 deployed or rejected by a person, 3 policy failed, 4 approval pending.
@@ -56,7 +56,10 @@ def run_pipeline(
     quiet_prefect(terminal)  # after that import, which sets up Prefect's own logging
     with _answered(terminal, approve_as) as (run_ids, ask_at_most), RichProgress():
         watched = lifecycle.with_options(on_running=[lambda _flow, run, _state: run_ids.put(run.id)])
-        outcome: Outcome = watched(config, url=url, version=version, keep_serving=keep_serving, ask_at_most=ask_at_most)
+        where = url or os.environ.get("MODELWAY_URL")
+        outcome: Outcome = watched(
+            config, url=where, version=version, keep_serving=keep_serving, ask_at_most=ask_at_most
+        )
     terminal.summary(outcome, curl=_curl(outcome))
     return EXIT_CODES[outcome.ending]
 

@@ -156,10 +156,10 @@ def _next_steps(outcome: Outcome, curl: str | None) -> list[str]:
         ]
     if outcome.ending == "approval_pending":
         return [
-            f"\n{outcome.words}",
-            "Nobody could answer here: no terminal, no --approve-as and no Prefect server (PREFECT_API_URL). Either",
-            f"  give the name of an approver:   {modelway} run CONFIG --version {version} --approve-as you@example.com",
-            f"  or answer at a terminal:        {modelway} run CONFIG --version {version}",
+            f"\n{outcome.words} To take it on, either",
+            f"  give the name of an approver:  {modelway} run CONFIG --version {version} --approve-as you@example.com",
+            f"  or answer at a terminal:       {modelway} run CONFIG --version {version}",
+            f"  or in Prefect's UI:            PREFECT_API_URL=... {modelway} run CONFIG --version {version}",
         ]  # fmt: skip
     return [f"\n{outcome.words}"]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from prefect import flow, pause_flow_run
+from prefect.exceptions import FlowPauseTimeout
 from prefect.runtime import flow_run
 
 from registry import ModelVersion
@@ -79,13 +80,13 @@ def _into_production(url: str, pipeline: PipelineConfig, candidate: ModelVersion
     refused = ""
     for attempt in range(1, ask_at_most + 1):
         request, evidence = steps.ask(url, pipeline, candidate, refused=refused, key=_key(f"ask-{attempt}"))
-        form = pause_flow_run(
-            wait_for_input=ApprovalForm.with_initial_data(description=evidence),
-            key=f"approval-{request.id}",  # two waits with one key would share one answer
-            timeout=int(pipeline.approval.timeout_s),
-            poll_interval=1,
-        )
         try:
+            form = pause_flow_run(
+                wait_for_input=ApprovalForm.with_initial_data(description=evidence),
+                key=f"approval-{request.id}",  # two waits with one key would share one answer
+                timeout=int(pipeline.approval.timeout_s),
+                poll_interval=1,
+            )
             answer = steps.record_answer(
                 url, request, decision=form.decision, approver=form.approver, reason=form.reason
             )
@@ -95,9 +96,12 @@ def _into_production(url: str, pipeline: PipelineConfig, candidate: ModelVersion
             steps.promote_to_production(url, pipeline, candidate, request.id, key=_key(f"production-{attempt}"))
         except ApprovalRequired as error:
             refused = str(error)
+        except FlowPauseTimeout:
+            refused = f"Nobody answered within {pipeline.approval.timeout_s:g} s."
+            break
         else:
             return None
-    words = refused or "nobody could be asked"
+    words = refused or "There was nobody to ask."
     return _ended("approval_pending", url, candidate, f"{words} It waits in staging.")
 
 

@@ -172,6 +172,16 @@ def test_a_name_that_is_no_approver_leaves_the_version_in_staging(house: House, 
     assert versions(house) == {"v1": "staging"}
 
 
+def test_a_run_that_nobody_answers_in_time_leaves_the_version_in_staging(house: House, tmp_path: Path) -> None:
+    config = tmp_path / "impatient.yaml"
+    config.write_text(CONFIG.read_text().replace("timeout_s: 3600", "timeout_s: 2"))
+    house.environment["MODELWAY_URL"] = str(house.registry)
+    ended = house.run("run", str(config))
+    assert ended.code == 4, ended.output
+    assert "Nobody answered within 2 s. It waits in staging." in ended.output
+    assert versions(house) == {"v1": "staging"}
+
+
 def test_a_version_that_fails_the_policy_ends_with_3_and_stays_where_it_is(house: House, tmp_path: Path) -> None:
     config = tmp_path / "hard.yaml"
     config.write_text(
