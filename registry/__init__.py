@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from registry.compare import VersionComparison as VersionComparison
     from registry.config import RegistryConfig as RegistryConfig
+    from registry.default import default_registry as default_registry
+    from registry.default import load_model as load_model
+    from registry.default import register_model as register_model
     from registry.engines.spec import OptimizeSpec as OptimizeSpec
     from registry.frameworks.kinds import ModelFramework as ModelFramework
     from registry.guard import Guard as Guard
@@ -70,6 +73,9 @@ _HOME = {
     "StageTransition": "records",
     "Variant": "records",
     "VersionComparison": "compare",
+    "default_registry": "default",
+    "load_model": "default",
+    "register_model": "default",
 }
 _OTHER_NAMES = {"ModelMetadata": "ModelVersion", "ModelPerformance": "ModelMetrics"}
 

@@ -21,6 +21,10 @@ def lower_is_better(metric: str) -> bool:
     )
 
 
+_WIDEST = 10_000
+"""A table is as wide as its cells; a label cut off by the width of some terminal would name no version."""
+
+
 class MetricDiff(StoredRecord):
     """A metric of two versions; None where one was not measured."""
 
@@ -96,7 +100,7 @@ class VersionComparison(StoredRecord):
         for row in self.rows():
             table.add_row(*row)
         text = io.StringIO()
-        Console(file=text, width=40 + 18 * len(self.versions), no_color=True).print(table)
+        Console(file=text, width=_WIDEST, no_color=True).print(table)
         return text.getvalue().rstrip()
 
 

@@ -37,6 +37,9 @@ class LoadedModel:
         """Call the model."""
         return self.model(*arguments, **options)
 
+    def __getitem__(self, key: Any) -> Any:
+        return self.model[key]
+
     def __getattr__(self, name: str) -> Any:
         if name == "model":  # asked for before it is set, by copy and pickle: without this they recurse for ever
             raise AttributeError(name)
