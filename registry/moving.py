@@ -65,12 +65,11 @@ class Moving(Reading):
             ApprovalRequired: An approval is needed and is not there, or does not fit.
         """
         root = self._root.read().state
-        wish = MoveRequest(
-            name=name,
-            version=version,
-            stage=ModelStage.parse(stage),
-            actor=actor or self.actor,
-            now=clock.now(),
+        wish = self._wish(
+            name,
+            version,
+            stage,
+            actor,
             policy=policy,
             approved_by=approved_by,
             approval=approval.id if isinstance(approval, ApprovalRequest) else approval,
@@ -161,15 +160,7 @@ class Moving(Reading):
         """
         guard = self._root.read().state.guard
         key = idempotency_key or uuid.uuid4().hex
-        wish = MoveRequest(
-            name=name,
-            version=version,
-            stage=ModelStage.parse(stage),
-            actor=actor or self.actor,
-            now=clock.now(),
-            policy=policy,
-            key=key,
-        )
+        wish = self._wish(name, version, stage, actor, policy=policy, key=key)
         known = self._append_existing(
             name,
             lambda known: plan_request(
@@ -279,6 +270,18 @@ class Moving(Reading):
         """
         self._append_existing(
             name, lambda known: plan_alias(known.state, name, alias, None, expect=expect), actor=actor
+        )
+
+    def _wish(
+        self, name: str, version: VersionRef, stage: ModelStage | str, actor: str | None, **more: Any
+    ) -> MoveRequest:
+        return MoveRequest(
+            name=name,
+            version=version,
+            stage=ModelStage.parse(stage),
+            actor=actor or self.actor,
+            now=clock.now(),
+            **more,
         )
 
     def _change(self, name: str, version: VersionRef, decide: Any, actor: str | None) -> ModelVersion:
