@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="python -m registry.endpoints.server", description="Serve ONNX models on 127.0.0.1."
     )
     parser.add_argument("--config", type=Path, required=True, help="a ServerConfig as JSON")
-    # Uvicorn raises the signal again after it has drained; before it runs, the signal ends the loading.
+    # Until there is a server that could drain, the signal ends the loading.
     signal.signal(signal.SIGTERM, _leave)
     try:
         config = _read_config(parser.parse_args(arguments).config)
@@ -62,11 +62,13 @@ def serve(config: ServerConfig) -> None:
     """
     catalog = open_catalog(config.versions, engine_threads=config.engine_threads)
     with _listener() as listener, ThreadPoolExecutor(config.workers, thread_name_prefix="infer") as workers:
-        app = build_app(Service(config, catalog, workers))
+        server = uvicorn.Server(_how_to_run(build_app(Service(config, catalog, workers)), config))
+        # From here on a signal asks this server to end, also in the moment before it runs and listens for one itself.
+        signal.signal(signal.SIGTERM, server.handle_exit)
         state = _announce(config, listener.getsockname()[1])
         _log.info("endpoint %s (instance %s) listens on %s", config.endpoint, config.instance, state.url)
         try:
-            uvicorn.Server(_how_to_run(app, config)).run(sockets=[listener])
+            server.run(sockets=[listener])
         finally:
             _withdraw(config, state)
             _log.info("endpoint %s (instance %s) has ended", config.endpoint, config.instance)

@@ -228,14 +228,18 @@ def _until_refused(running: RunningServer) -> None:
     pytest.fail("the server goes on listening after SIGTERM")
 
 
-def test_the_server_says_nothing_on_standard_output(config: ServerConfig, tmp_path: Path) -> None:
+@pytest.mark.parametrize("delay_s", [0.0, 0.002, 0.005, 0.01, 0.3])
+def test_a_server_ended_at_any_moment_after_it_is_ready_says_nothing_on_standard_output(
+    config: ServerConfig, tmp_path: Path, delay_s: float
+) -> None:
     given = tmp_path / "given.json"
     given.write_text(config.model_copy(update={"log_file": tmp_path / "own.log"}).model_dump_json())
     command = [sys.executable, "-m", "registry.endpoints.server", "--config", str(given)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         deadline = time.monotonic() + 30
         while not config.state_file.exists() and time.monotonic() < deadline:
-            time.sleep(0.02)
+            time.sleep(0.0005)
+        time.sleep(delay_s)
         process.terminate()
         assert process.communicate(timeout=20) == (b"", b"")
     assert process.returncode == 0
