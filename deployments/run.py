@@ -60,7 +60,7 @@ def run_pipeline(
         outcome: Outcome = watched(
             config, url=where, version=version, keep_serving=keep_serving, ask_at_most=ask_at_most
         )
-    terminal.summary(outcome, curl=_curl(outcome))
+    terminal.summary(outcome, config=config, curl=_curl(outcome))
     return EXIT_CODES[outcome.ending]
 
 

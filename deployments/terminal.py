@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 import shlex
 import shutil
@@ -56,7 +55,7 @@ class Terminal:
         with self._lock:
             self._drawn(Markdown(plain(markdown)))
             if link is not None:
-                self.console.print(f"\nIn Prefect's UI: {link}", soft_wrap=True)
+                self.console.print(f"\nIn Prefect's UI, by its Resume button: {link}", soft_wrap=True)
             self.console.print()
 
     def _drawn(self, what: RenderableType) -> None:
@@ -70,11 +69,11 @@ class Terminal:
         lines = "\n".join(line.rstrip() for line in drawn.get().splitlines())
         self.console.out(re.sub(r"\n{3,}", "\n\n", lines).strip("\n"), highlight=False)
 
-    def summary(self, outcome: Outcome, *, curl: str | None) -> None:
-        """Write how the run ended, what serves, and where to look next."""
+    def summary(self, outcome: Outcome, *, config: str, curl: str | None) -> None:
+        """Write how the run of a pipeline file ended, what serves, and where to look next."""
         with self._lock:
             self._drawn(_summary(outcome, ModelRegistry(outcome.url)))
-            for line in _next_steps(outcome, curl):
+            for line in _next_steps(outcome, config, curl):
                 self.console.print(_escaped(line), soft_wrap=True)
 
 
@@ -144,7 +143,7 @@ def _near(path: str) -> str:
     return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
-def _next_steps(outcome: Outcome, curl: str | None) -> list[str]:
+def _next_steps(outcome: Outcome, config: str, curl: str | None) -> list[str]:
     model, version, modelway = outcome.model, outcome.version, _command(outcome.url)
     if outcome.ending == "deployed":
         serving = [f"\nask it:   {curl}", f"stop it:  {modelway} endpoints stop {outcome.endpoint}"] if curl else []
@@ -155,18 +154,19 @@ def _next_steps(outcome: Outcome, curl: str | None) -> list[str]:
             f"go back:  {modelway} models rollback {model}",
         ]
     if outcome.ending == "approval_pending":
+        run = f"{modelway} run {shlex.quote(config)} --version {version}"
         return [
             f"\n{outcome.words} To take it on, either",
-            f"  give the name of an approver:  {modelway} run CONFIG --version {version} --approve-as you@example.com",
-            f"  or answer at a terminal:       {modelway} run CONFIG --version {version}",
-            f"  or in Prefect's UI:            PREFECT_API_URL=... {modelway} run CONFIG --version {version}",
-        ]  # fmt: skip
+            f"  give the name of an approver:  {run} --approve-as you@example.com",
+            f"  or answer at a terminal:       {run}",
+            f"  or in Prefect's UI:            PREFECT_API_URL=http://127.0.0.1:4200/api {run}",
+        ]
     return [f"\n{outcome.words}"]
 
 
 def _command(url: str) -> str:
     """Return how this command line is called for the registry at ``url`` from the working folder."""
-    program = "modelway" if shutil.which("modelway") else os.path.relpath(sys.argv[0])
+    program = "modelway" if shutil.which("modelway") else _near(str(Path(sys.argv[0]).absolute()))
     found_anyway = open_store(configured_location() or DEFAULT_LOCATION).url
     return program if open_store(url).url == found_anyway else f"{program} --url {shlex.quote(url)}"
 
