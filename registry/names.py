@@ -46,8 +46,9 @@ def look_alike(name: str, taken: Iterable[str]) -> str | None:
 
 
 def near(name: str, known: Iterable[str]) -> tuple[str, ...]:
-    """Return up to three known names that are close to ``name``, the closest first."""
-    return tuple(difflib.get_close_matches(str(name), list(known), n=3, cutoff=0.6))
+    """Return up to three known names that are close to ``name`` and not ``name`` itself, the closest first."""
+    others = [other for other in known if other != name]
+    return tuple(difflib.get_close_matches(str(name), others, n=3, cutoff=0.6))
 
 
 def _with_article(kind: str) -> str:

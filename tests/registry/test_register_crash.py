@@ -289,6 +289,19 @@ def test_one_that_has_finished_meanwhile_is_not_given_up(store: ModelStore) -> N
     assert _seen(second) == ["v1"]
 
 
+def test_a_model_whose_first_registration_died_is_not_offered_in_its_own_place(store: ModelStore) -> None:
+    dying = ModelRegistry(store=Watched(store, before=_dies_when("models/digits/log/000000000002.json")))
+    with pytest.raises(PowerCutError):
+        dying.register("digits", b"bytes")
+    models = ModelRegistry(store=store)
+    assert models.list_models() == ["digits"], "its name was taken before it died"
+
+    with pytest.raises(ModelNotFoundError, match="no model 'digits'") as refusal:
+        models.get_model("digits")
+
+    assert "Did you mean" not in str(refusal.value)
+
+
 def _dies_when(name: str) -> Hook:
     def hook(_number: int, key: str, _data: bytes) -> None:
         if key.endswith(name):
