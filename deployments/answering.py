@@ -32,15 +32,15 @@ _INPUT_IS_LATE_S = 10.0
 
 
 class Answers(Protocol):
-    """Whoever gives an answer to what the evidence shows."""
+    """Whoever gives an answer, once the evidence has been shown."""
 
-    def __call__(self, evidence: str, still_open: Callable[[], bool], /) -> dict[str, str] | None:
+    def __call__(self, still_open: Callable[[], bool], /) -> dict[str, str] | None:
         """Return the form's fields, or None if the question was answered elsewhere meanwhile."""
 
 
 def by_name(approver: str) -> Answers:
     """Return answers that approve in the name given on the command line."""
-    return lambda _evidence, _still_open: {
+    return lambda _still_open: {
         "decision": "approve",
         "approver": approver,
         "reason": "approved by --approve-as on the command line",
@@ -54,7 +54,7 @@ class AtThePrompt:
         """Take how to write a question, and where answers are typed."""
         self._say, self._stdin = say, stdin or sys.stdin
 
-    def __call__(self, _evidence: str, still_open: Callable[[], bool]) -> dict[str, str] | None:
+    def __call__(self, still_open: Callable[[], bool]) -> dict[str, str] | None:
         """Ask for the decision, the name and the reason."""
         decision = self._ask("Does it go live? Type approve or reject: ", still_open, among=("approve", "reject"))
         approver = decision and self._ask("Your name, as the registry's approvers list it: ", still_open)
@@ -119,15 +119,14 @@ class Answerer(threading.Thread):
         return None
 
     def _answer(self, client: SyncPrefectClient, run_id: UUID, keys: dict[str, str]) -> None:
-        evidence = self._read_input(client, run_id, keys["description"])
-        self._terminal.evidence(evidence, _link(run_id))
+        self._terminal.evidence(self._read_input(client, run_id, keys["description"]), _link(run_id))
         if self._answers is None:
             return
 
         def still_open() -> bool:
             return not self._ended.is_set() and self._keys_of_pause(client, run_id) == keys
 
-        fields = self._answers(evidence, still_open)
+        fields = self._answers(still_open)
         if fields is None or not still_open():
             self._terminal.say("\nIt was answered elsewhere.")
             return

@@ -7,7 +7,6 @@ import queue
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 from uuid import UUID
 
@@ -40,7 +39,6 @@ def run_pipeline(
         InvalidPipelineError: The file cannot be run; nothing was started.
         ModelwayError: A step failed.
     """
-    _find_trainers_here()
     load_pipeline(config)  # before anything slow: a typing error in it is told at once
     # Nothing leaves the machine unasked: neither from the server that Prefect starts for this run, nor from its client.
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
@@ -62,13 +60,6 @@ def run_pipeline(
         )
     terminal.summary(outcome, config=config, curl=_curl(outcome))
     return EXIT_CODES[outcome.ending]
-
-
-def _find_trainers_here() -> None:
-    """Let entry points name modules of the working folder, as ``python -m`` would."""
-    here = str(Path.cwd())
-    if not {"", here} & set(sys.path):
-        sys.path.insert(0, here)
 
 
 @contextmanager

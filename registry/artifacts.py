@@ -145,16 +145,6 @@ class _Hashed:
             raise IntegrityError(where, entry.sha256, self.digest)
 
 
-def verify(store: ModelStore, folder: str, manifest: Manifest) -> None:
-    """Read every file below ``folder`` and compare it with the manifest.
-
-    Raises:
-        IntegrityError: A file is missing or its bytes are not those recorded; names the file and both digests.
-    """
-    for entry in manifest.files:
-        _open(store, f"{folder}/{entry.path}", entry).finish().check(store.address(f"{folder}/{entry.path}"), entry)
-
-
 def read_one(store: ModelStore, folder: str, manifest: Manifest) -> bytes:
     """Return the bytes of an artifact of one file, verified.
 

@@ -8,12 +8,13 @@ import threading
 import uuid
 from collections.abc import Iterable
 from datetime import datetime
+from typing import TypeVar
 
 from registry import clock
 from registry.base import StoredRecord
 from registry.config import RegistryConfig, configured_location, default_actor
-from registry.encoding import FORMAT, parse_record, readable_json
-from registry.errors import InvalidInputError, ModelNotFoundError, StoreError
+from registry.encoding import FORMAT, digest_of, parse_record, readable_json
+from registry.errors import IntegrityError, InvalidInputError, ModelNotFoundError, StoreError
 from registry.events import ModelEvent
 from registry.guard import Guard, GuardSet, RootEvent, RootMachine, RootState
 from registry.log import EventLog, Snapshot
@@ -25,6 +26,7 @@ from registry.state import ModelMachine, ModelState
 from registry.store import AlreadyExistsError, InMemoryModelStore, ModelStore, open_store
 from registry.views import version_of
 
+Recorded = TypeVar("Recorded", bound=StoredRecord)
 ModelLog = EventLog[ModelState, ModelEvent]
 
 
@@ -179,6 +181,21 @@ class RegistryCore:
             return decide(known)
 
         return self._append(name, decide_if_it_exists, actor=actor)
+
+    def _read_recorded(self, kind: type[Recorded], key: str, digest: str) -> Recorded:
+        """Return the record under ``key``, whose digest the log holds.
+
+        Raises:
+            IntegrityError: It was changed or is gone.
+        """
+        where = self.store.address(key)
+        try:
+            data = self.store.read(key)
+        except FileNotFoundError:
+            raise IntegrityError(where, digest, "no such file") from None
+        if digest_of(data) != digest:
+            raise IntegrityError(where, digest, digest_of(data))
+        return parse_record(kind, data, where)
 
     def _project(self, name: str, known: Snapshot[ModelState], versions: Iterable[str | None]) -> None:
         for key in versions:

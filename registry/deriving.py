@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from registry import artifacts
-from registry.encoding import digest_of, parse_record, readable_json
+from registry.encoding import digest_of, readable_json
 from registry.engines.records import OnnxModel, VariantReport
 from registry.engines.spec import OptimizeSpec
-from registry.errors import EngineError, IntegrityError, InvalidInputError
+from registry.errors import EngineError, InvalidInputError
 from registry.events import VariantAdded, VariantChosen
 from registry.frameworks.kinds import ModelFramework
 from registry.frameworks.predict import predictor_of
@@ -133,14 +133,7 @@ class Deriving(Loading, Moving):
         return variant.manifest
 
     def _variant(self, folder: str, digest: str) -> Variant:
-        file = f"{folder}/metadata.json"
-        try:
-            data = self.store.read(file)
-        except FileNotFoundError:
-            raise IntegrityError(self.store.address(file), digest, "no such file") from None
-        if digest_of(data) != digest:
-            raise IntegrityError(self.store.address(file), digest, digest_of(data))
-        return parse_record(Variant, data, self.store.address(file))
+        return self._read_recorded(Variant, f"{folder}/metadata.json", digest)
 
     def _keep(self, version: ModelVersion, built: BuiltVariant, *, actor: str | None) -> None:
         known, key = self._resolve(version.name, version.version, None)

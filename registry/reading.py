@@ -7,8 +7,7 @@ from datetime import datetime
 
 from registry.compare import VersionComparison
 from registry.core import RegistryCore
-from registry.encoding import digest_of, parse_record
-from registry.errors import IntegrityError, InvalidInputError, ModelNotFoundError, NotFoundError
+from registry.errors import InvalidInputError, ModelNotFoundError, NotFoundError
 from registry.events import Moved, RolledBack, parse_event
 from registry.log import Snapshot
 from registry.plan import check_policy
@@ -152,14 +151,7 @@ class Reading(RegistryCore):
 
     def _sidecar(self, name: str, known: Snapshot[ModelState], key: str) -> Sidecar:
         version = known.state.versions[key]
-        file = f"models/{name}/{version.path}/metadata.json"
-        try:
-            data = self.store.read(file)
-        except FileNotFoundError:
-            raise IntegrityError(self.store.address(file), version.metadata_digest, "no such file") from None
-        if digest_of(data) != version.metadata_digest:
-            raise IntegrityError(self.store.address(file), version.metadata_digest, digest_of(data))
-        return parse_record(Sidecar, data, self.store.address(file))
+        return self._read_recorded(Sidecar, f"models/{name}/{version.path}/metadata.json", version.metadata_digest)
 
     def _versions(self, name: str) -> list[ModelVersion]:
         try:

@@ -227,7 +227,6 @@ class RegisteredModel(StoredRecord):
 
     name: str
     versions: tuple[ModelVersion, ...]
-    production_label: str | None = None
 
     @property
     def latest_version(self) -> ModelVersion | None:
