@@ -10,7 +10,8 @@ from registry.events import ApprovalAnswered, ApprovalAsked
 from registry.guard import Guard
 from registry.records import Approval, ApprovalRequest
 from registry.stages import ModelStage, check_move
-from registry.state import Asked, ModelState, VersionState
+from registry.state import Asked, ModelState
+from registry.version_state import VersionState
 from registry.wishes import MoveRequest
 
 Decision = Literal["approve", "reject"]
@@ -53,12 +54,13 @@ def plan_answer(state: ModelState, guard: Guard, answer: Approval) -> ApprovalAn
     """Return the event that records an answer, None when this person has given it already.
 
     Raises:
-        NotFoundError: No such request.
+        NotFoundError: No such request, or its version was deleted.
         InvalidInputError: An empty name.
         StaleExpectationError: This person has answered otherwise before.
         ApprovalRequired: Expired, rejected by somebody, or not a person whose word counts here.
     """
     asked = find_request(state, answer.request_id)
+    state.find(asked.request.model, asked.request.version)  # an answer about a deleted version means nothing
     if not answer.approver.strip():
         raise InvalidInputError(f"approval {answer.request_id}: an answer needs the name of the person who gives it.")
     earlier = next((one for one in asked.answers if one.approver == answer.approver), None)

@@ -6,7 +6,7 @@ import contextlib
 import os
 import threading
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import datetime
 from typing import TypeVar
 
@@ -14,20 +14,22 @@ from registry import clock
 from registry.base import StoredRecord
 from registry.config import RegistryConfig, configured_location, default_actor
 from registry.encoding import FORMAT, digest_of, parse_record, readable_json
-from registry.errors import IntegrityError, InvalidInputError, ModelNotFoundError, StoreError
-from registry.events import ModelEvent
+from registry.errors import IntegrityError, InvalidInputError, ModelNotFoundError, ModelwayError, StoreError
+from registry.events import GuardChanged, ModelEvent
 from registry.guard import Guard, GuardSet, RootEvent, RootMachine, RootState
-from registry.log import EventLog, Snapshot
+from registry.log import EventLog, Snapshot, read_together
 from registry.log.event_log import Decide
 from registry.names import check_name, near
 from registry.records import Approval, Deployed, ModelVersion
 from registry.stages import ModelStage
 from registry.state import ModelMachine, ModelState
 from registry.store import AlreadyExistsError, InMemoryModelStore, ModelStore, open_store
-from registry.views import version_of
+from registry.views import aliases_by_version, version_of
 
 Recorded = TypeVar("Recorded", bound=StoredRecord)
 ModelLog = EventLog[ModelState, ModelEvent]
+
+_IDENTITY = "registry.json"
 
 
 class RegistryIdentity(StoredRecord):
@@ -52,6 +54,14 @@ class Status(StoredRecord):
     variants: tuple[str, ...]
     chosen_variant: str | None
     as_of: int
+
+
+class _OldGuardError(ModelwayError):
+    """The guard that was read is older than the one that the model's log was told of."""
+
+
+def _told(state: ModelState, guard: int) -> GuardChanged | None:
+    return GuardChanged(guard=guard) if state.guard < guard else None
 
 
 class RegistryCore:
@@ -84,6 +94,7 @@ class RegistryCore:
         self.actor = actor or default_actor()
         where = location if location is not None else self.config.location or configured_location()
         self.store = store or (open_store(where) if where is not None else InMemoryModelStore())
+        self._identity: RegistryIdentity | None = None
         self._root: EventLog[RootState, RootEvent] = EventLog(self.store, "", RootMachine())
         self._logs: dict[str, ModelLog] = {}
         self._lock = threading.Lock()
@@ -100,12 +111,22 @@ class RegistryCore:
         Raises:
             FormatError: A later release wrote it.
         """
-        key = "registry.json"
-        with contextlib.suppress(FileNotFoundError):
-            return parse_record(RegistryIdentity, self.store.read(key), self.store.address(key))
+        if self._identity is None:
+            self._identity = self._read_identity() or self._make_identity()
+        return self._identity
+
+    def _read_identity(self) -> RegistryIdentity | None:
+        try:
+            data = self.store.read(_IDENTITY)
+        except FileNotFoundError:
+            return None
+        return parse_record(RegistryIdentity, data, self.store.address(_IDENTITY))
+
+    def _make_identity(self) -> RegistryIdentity:
         with contextlib.suppress(AlreadyExistsError):
-            self.store.create(key, readable_json(RegistryIdentity(id=uuid.uuid4().hex, created_at=clock.now())))
-        return parse_record(RegistryIdentity, self.store.read(key), self.store.address(key))
+            self.store.create(_IDENTITY, readable_json(RegistryIdentity(id=uuid.uuid4().hex, created_at=clock.now())))
+        # Read back in any case: another may have been first, and what is there is what holds.
+        return parse_record(RegistryIdentity, self.store.read(_IDENTITY), self.store.address(_IDENTITY))
 
     @property
     def guard(self) -> Guard:
@@ -114,6 +135,8 @@ class RegistryCore:
 
     def set_guard(self, guard: Guard, *, only_if_unset: bool = False, actor: str | None = None) -> Guard:
         """Set what every client is held to; recorded like everything else.
+
+        The log of every model is told, so that a client who has read before cannot decide by the old settings.
 
         Args:
             guard: The new settings, whole.
@@ -125,6 +148,7 @@ class RegistryCore:
 
         Raises:
             InvalidInputError: A setting that this release does not know.
+            StoreError: The storage failed; if it did so while models were told, repeating the call tells the rest.
         """
         if unknown := ", ".join(guard.model_extra or ()):
             known_words = ", ".join(type(guard).model_fields)
@@ -137,7 +161,11 @@ class RegistryCore:
             unchanged = known.state.guard_number > 0 and (only_if_unset or known.state.guard == guard)
             return None if unchanged else GuardSet(guard=guard)
 
-        return self._root.append(decide, actor=actor or self.actor).snapshot.state.guard
+        root = self._root.append(decide, actor=actor or self.actor).snapshot.state
+        for name, known in self._snapshots(root.models).items():
+            if known.state.guard < root.guard_number:
+                self._append(name, lambda known: _told(known.state, root.guard_number), actor=actor)
+        return root.guard
 
     def _log(self, name: str) -> ModelLog:
         with self._lock:
@@ -155,8 +183,12 @@ class RegistryCore:
         self._check_exists(name, known)
         return known
 
+    def _snapshots(self, names: Sequence[str]) -> dict[str, Snapshot[ModelState]]:
+        """Return the newest states of several models, in as many round trips as one of them takes."""
+        return dict(zip(names, read_together(self.store, [self._log(name) for name in names]), strict=True))
+
     def _check_exists(self, name: str, known: Snapshot[ModelState]) -> None:
-        if not any(version.status == "registered" for version in known.state.versions.values()):
+        if known.state.latest() is None:
             raise ModelNotFoundError(name, near(name, self._root.read().state.models), root=self.url)
 
     def _append(
@@ -182,6 +214,35 @@ class RegistryCore:
 
         return self._append(name, decide_if_it_exists, actor=actor)
 
+    def _append_guarded(
+        self, name: str, plan: Callable[[ModelState, RootState], ModelEvent | None], *, actor: str | None = None
+    ) -> Snapshot[ModelState]:
+        """Append what ``plan`` gives on a model's state and on the guard that holds for it.
+
+        Cold, both logs are read together. Warm, the root's log is not asked: whoever changes the guard tells the
+        model's log, and then this append is refused by the record that tells it.
+        """
+        root = self._root.known
+        if root is None or self._log(name).known is None:
+            root, _ = read_together(self.store, [self._root, self._log(name)])
+        while True:
+            held: RootState = root.state
+
+            def decide(known: Snapshot[ModelState], held: RootState = held) -> ModelEvent | None:
+                if held.guard_number < known.state.guard:
+                    raise _OldGuardError
+                return plan(known.state, held)
+
+            try:
+                return self._append_existing(name, decide, actor=actor)
+            except _OldGuardError:
+                root = self._root.read()
+                if root.state is held:
+                    expected = (
+                        f"the guard of its record {self._log(name).read().state.guard}, as the log of {name} has it"
+                    )
+                    raise IntegrityError(self.store.address("log"), expected, "none so late") from None
+
     def _read_recorded(self, kind: type[Recorded], key: str, digest: str) -> Recorded:
         """Return the record under ``key``, whose digest the log holds.
 
@@ -199,10 +260,10 @@ class RegistryCore:
 
     def _project(self, name: str, known: Snapshot[ModelState], versions: Iterable[str | None]) -> None:
         for key in versions:
-            version = known.state.versions.get(key or "")
-            if version is None or version.status != "registered":
+            version = None if key is None else known.state.versions.get(key)
+            if key is None or version is None or version.status != "registered":
                 continue
-            shown = self._version(name, known, key or "")
+            shown = self._version(name, known, key)
             status = Status(
                 model=name,
                 version=shown.version,
@@ -220,5 +281,9 @@ class RegistryCore:
                 self.store.replace(f"models/{name}/{version.path}/status.json", readable_json(status))
 
     def _version(self, name: str, known: Snapshot[ModelState], key: str) -> ModelVersion:
-        state = known.state.versions[key]
-        return version_of(name, known, key, artifact_path=self.store.address(f"models/{name}/{state.path}"))
+        return next(self._versions(name, known, [key]))
+
+    def _versions(self, name: str, known: Snapshot[ModelState], keys: Iterable[str]) -> Iterator[ModelVersion]:
+        address, aliases = self.store.address(f"models/{name}"), aliases_by_version(known.state)
+        for key in keys:
+            yield version_of(name, known, key, address=address, aliases=aliases.get(key, ()))

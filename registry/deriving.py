@@ -18,6 +18,7 @@ from registry.events import VariantAdded, VariantChosen
 from registry.frameworks.kinds import ModelFramework
 from registry.frameworks.predict import predictor_of
 from registry.loading import Loading
+from registry.log import Snapshot
 from registry.moving import Moving
 from registry.records import EngineChoice, Manifest, ModelVersion, Variant
 from registry.state import ModelState
@@ -149,9 +150,12 @@ class Deriving(Loading, Moving):
         except AlreadyExistsError:  # another builder, or a try that died before it could say so
             data = self.store.read(f"{folder}/metadata.json")
         added = VariantAdded(version=key, key=built.key, digest=digest_of(data))
-        self._append_existing(
-            version.name, lambda known: None if built.key in known.state.versions[key].variants else added, actor=actor
-        )
+
+        def decide(known: Snapshot[ModelState]) -> VariantAdded | None:
+            known.state.find(version.name, key)  # it may have been deleted while the engine was built
+            return None if built.key in known.state.versions[key].variants else added
+
+        self._append_existing(version.name, decide, actor=actor)
 
     def _samples(self, version: ModelVersion, folder: Path, samples: NDArray[Any] | None) -> NDArray[Any]:
         from registry import frameworks

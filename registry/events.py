@@ -25,13 +25,15 @@ class Reserved(StoredRecord):
 
 
 class Registered(StoredRecord):
-    """The bytes and the sidecar are in place: from here on the version exists."""
+    """The bytes and the sidecar are in place: from here on the version exists; ``guard`` as in ``GuardChanged``."""
 
     type: Literal["registered"] = "registered"
     version: str
     metadata_digest: str
     described: Description
+    measured_on: dict[str, str] = Field(default_factory=dict)
     artifact: Artifact | None = None
+    guard: int = 0
 
 
 class Abandoned(StoredRecord):
@@ -138,9 +140,27 @@ class DeployedAt(StoredRecord):
     generation: int
 
 
+class Deleted(StoredRecord):
+    """A version is gone: its files may be removed, its label is never given again."""
+
+    type: Literal["deleted"] = "deleted"
+    version: str
+    reason: str = ""
+
+
+class GuardChanged(StoredRecord):
+    """What this model is held to changed, by record ``guard`` of the registry's own log.
+
+    It takes the next number, and so makes everybody look who would have written on what they knew before.
+    """
+
+    type: Literal["guard_changed"] = "guard_changed"
+    guard: int
+
+
 ModelEvent = Annotated[
     Reserved | Registered | Abandoned | Moved | RolledBack | Restored | Annotated_ | Aliased
-    | ApprovalAsked | ApprovalAnswered | VariantAdded | VariantChosen | DeployedAt,
+    | ApprovalAsked | ApprovalAnswered | VariantAdded | VariantChosen | DeployedAt | Deleted | GuardChanged,
     Field(discriminator="type"),
 ]  # fmt: skip
 

@@ -103,6 +103,10 @@ class RootMachine:
         """Return a registry without models, guarded by nothing."""
         return RootState()
 
+    def dump(self, state: RootState) -> bytes:
+        """Return a state as the JSON that a checkpoint holds."""
+        return state.model_dump_json().encode()
+
     def load(self, state: bytes) -> RootState:
         """Return the state that a checkpoint holds."""
         return RootState.model_validate_json(state)

@@ -64,7 +64,6 @@ class Moving(Reading):
             PolicyFailed: A requirement does not hold.
             ApprovalRequired: An approval is needed and is not there, or does not fit.
         """
-        root = self._root.read().state
         wish = self._wish(
             name,
             version,
@@ -77,9 +76,10 @@ class Moving(Reading):
             reason=reason,
             key=idempotency_key,
         )
-        return self._change(
-            name, version, lambda known: plan_move(known.state, root.guard, root.guard_number, wish), actor
+        known = self._append_guarded(
+            name, lambda state, root: plan_move(state, root.guard, root.guard_number, wish), actor=actor
         )
+        return self._version(name, known, known.state.find(name, version))
 
     def transition_stage(self, name: str, version: VersionRef, stage: ModelStage | str, **same: Any) -> ModelVersion:
         """Move a version; the name that documents 000, 001 and 002 use for ``promote``."""
@@ -158,14 +158,12 @@ class Moving(Reading):
         Raises:
             IllegalTransitionError: The move could not be made even with an approval.
         """
-        guard = self._root.read().state.guard
         key = idempotency_key or uuid.uuid4().hex
         wish = self._wish(name, version, stage, actor, policy=policy, key=key)
-        known = self._append_existing(
+        request_id = digest_of(key.encode())[7:19]
+        known = self._append_guarded(
             name,
-            lambda known: plan_request(
-                known.state, guard, wish, request_id=digest_of(key.encode())[7:19], expires_in=expires_in
-            ),
+            lambda state, root: plan_request(state, root.guard, wish, request_id=request_id, expires_in=expires_in),
             actor=actor,
         )
         return known.state.asked[known.state.recall("approval_asked", key) or ""].request
@@ -190,7 +188,6 @@ class Moving(Reading):
             NotFoundError: No such request.
             ApprovalRequired: The request expired or was rejected, or this person's word does not count here.
         """
-        guard = self._root.read().state.guard
         answer = Approval(
             request_id=request_id,
             decision=decision,
@@ -199,7 +196,7 @@ class Moving(Reading):
             method=method,
             decided_at=clock.now(),
         )
-        known = self._append_existing(name, lambda known: plan_answer(known.state, guard, answer), actor=actor)
+        known = self._append_guarded(name, lambda state, root: plan_answer(state, root.guard, answer), actor=actor)
         return find_request(known.state, request_id)
 
     def annotate(  # noqa: PLR0913 - the public interface

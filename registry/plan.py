@@ -14,8 +14,9 @@ from registry.errors import (
     PolicyFailed,
     StaleExpectationError,
     VersionExistsError,
+    VersionInUseError,
 )
-from registry.events import Aliased, Moved, Reserved, Restored, RolledBack
+from registry.events import Aliased, Deleted, Moved, Reserved, Restored, RolledBack
 from registry.guard import Guard
 from registry.names import check_name
 from registry.policy import PolicyResult, PromotionPolicy
@@ -32,6 +33,12 @@ from registry.versions import (
     strategy_of,
 )
 from registry.wishes import MoveRequest, Unset, Wish
+
+_STANDS = {
+    "reserved": "is being registered by somebody else",
+    "registered": "is registered",
+    "deleted": "was registered and deleted",
+}
 
 
 def plan_reserve(state: ModelState, wish: Wish, *, record_number: int) -> Reserved | None:
@@ -52,7 +59,7 @@ def plan_reserve(state: ModelState, wish: Wish, *, record_number: int) -> Reserv
     label = _label(state, wish)
     found = state.versions.get(canonical(label))
     if found is not None and found.status != "abandoned":
-        stands = "is registered" if found.status == "registered" else "is being registered by somebody else"
+        stands = _STANDS[found.status]
         raise VersionExistsError(
             f"{wish.name}:{found.label} {stands} already; versions are immutable. "
             f"Leave the version out to get the next one."
@@ -219,3 +226,34 @@ def plan_alias(
         raise NotFoundError(f"{name} has no alias {alias!r}. It has: {', '.join(sorted(state.aliases)) or 'none'}.")
     target = None if version is None else state.find(name, version)
     return None if target == current else Aliased(alias=alias, version=target, taken_from=current)
+
+
+def plan_delete(state: ModelState, name: str, version: VersionRef, *, force: bool, reason: str) -> Deleted | None:
+    """Return the event that deletes a version, None when it is deleted already.
+
+    Args:
+        state: The model's state.
+        name: The model's name, for messages.
+        version: Number or label.
+        force: Take its aliases away too.
+        reason: Why; recorded.
+
+    Raises:
+        VersionNotFoundError: There is no such version.
+        VersionInUseError: It is in production, or aliases point at it and ``force`` is not set.
+    """
+    gone = state.versions.get(canonical(version))
+    if gone is not None and gone.status == "deleted":
+        return None
+    key = state.find(name, version)
+    full_name = f"{name}:{state.versions[key].label}"
+    if state.production == key:
+        raise VersionInUseError(
+            f"{full_name} is in production and cannot be deleted; nothing was changed. Promote another, or archive it."
+        )
+    aliases = sorted(alias for alias, target in state.aliases.items() if target == key)
+    if aliases and not force:
+        raise VersionInUseError(
+            f"{full_name} has the alias {' and '.join(aliases)} and was not deleted. Point it elsewhere, or use force."
+        )
+    return Deleted(version=key, reason=reason)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from registry.compare import VersionComparison
 from registry.core import RegistryCore
-from registry.errors import InvalidInputError, ModelNotFoundError, NotFoundError
+from registry.errors import InvalidInputError, NotFoundError
 from registry.events import Moved, RolledBack, parse_event
 from registry.log import Snapshot
 from registry.plan import check_policy
@@ -28,7 +28,7 @@ class Reading(RegistryCore):
         if stage is None:
             return names
         wanted = ModelStage.parse(stage)
-        return [name for name in names if any(version.stage is wanted for version in self._versions(name))]
+        return [name for name, known in self._snapshots(names).items() if next(_in_stage(known.state, wanted), None)]
 
     def list_versions(self, name: str) -> list[ModelVersion]:
         """Return a model's versions in order of registration.
@@ -37,7 +37,7 @@ class Reading(RegistryCore):
             ModelNotFoundError: There is no such model.
         """
         known = self._read(name)
-        return [self._version(name, known, key) for key in known.state.registered()]
+        return list(self._versions(name, known, known.state.registered()))
 
     def get_model(self, name: str) -> RegisteredModel:
         """Return a model with all its versions.
@@ -75,7 +75,11 @@ class Reading(RegistryCore):
         """Return all versions in ``stage``, by model and order of registration."""
         wanted = ModelStage.parse(stage)
         names = sorted(self._root.read().state.models)
-        return [version for name in names for version in self._versions(name) if version.stage is wanted]
+        return [
+            version
+            for name, known in self._snapshots(names).items()
+            for version in self._versions(name, known, reversed([*_in_stage(known.state, wanted)]))
+        ]
 
     def get_latest_in_stage(self, name: str, stage: ModelStage | str) -> ModelVersion | None:
         """Return the version in ``stage`` that was registered last, None where there is none.
@@ -83,8 +87,9 @@ class Reading(RegistryCore):
         Raises:
             ModelNotFoundError: There is no such model.
         """
-        wanted = ModelStage.parse(stage)
-        return next((version for version in reversed(self.list_versions(name)) if version.stage is wanted), None)
+        known = self._read(name)
+        key = next(_in_stage(known.state, ModelStage.parse(stage)), None)
+        return None if key is None else self._version(name, known, key)
 
     def get_production_model(self, name: str, *, at: datetime | None = None) -> ModelVersion | None:
         """Return the version in production, now or at a time in the past; None where nothing was.
@@ -153,12 +158,6 @@ class Reading(RegistryCore):
         version = known.state.versions[key]
         return self._read_recorded(Sidecar, f"models/{name}/{version.path}/metadata.json", version.metadata_digest)
 
-    def _versions(self, name: str) -> list[ModelVersion]:
-        try:
-            return self.list_versions(name)
-        except ModelNotFoundError:  # its name is taken, its first version not there yet
-            return []
-
     def _resolve(
         self, name: str, version: VersionRef | None, stage: ModelStage | str | None
     ) -> tuple[Snapshot[ModelState], str]:
@@ -169,9 +168,13 @@ class Reading(RegistryCore):
         known = self._read(name)
         if stage is not None:
             return known, _latest_in(known.state, name, ModelStage.parse(stage))
+        if alias and alias not in known.state.aliases:
+            raise NotFoundError(
+                f"{name} has no alias {alias!r}. It has: {', '.join(sorted(known.state.aliases)) or 'none'}."
+            )
         if asked:
             return known, known.state.find(name, asked[0])
-        return known, list(known.state.registered())[-1]
+        return known, known.state.latest() or ""
 
     def _holder_at(self, name: str, at: datetime) -> str | None:
         if at.tzinfo is None:
@@ -190,9 +193,16 @@ class Reading(RegistryCore):
         return holder
 
 
+def _in_stage(state: ModelState, stage: ModelStage) -> Iterator[str]:
+    """Yield the canonical labels of the versions in a stage, the last registered first."""
+    if stage is ModelStage.PRODUCTION:
+        return iter(() if state.production is None else (state.production,))
+    return (key for key, version in state.newest_first() if version.stage is stage)
+
+
 def _latest_in(state: ModelState, name: str, stage: ModelStage) -> str:
-    there = [key for key, version in state.registered().items() if version.stage is stage]
-    if not there:
+    found = next(_in_stage(state, stage), None)
+    if found is None:
         stands = ", ".join(f"{version.label} in {version.stage}" for version in list(state.registered().values())[-5:])
         raise NotFoundError(f"{name} has no version in {stage}. It has: {stands}.")
-    return there[-1]
+    return found

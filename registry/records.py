@@ -75,6 +75,7 @@ class Sidecar(StoredRecord):
     created_at: datetime
     created_by: str
     described: Description
+    measured_on: dict[str, str] = Field(default_factory=dict)
     form: Literal["bytes", "file", "folder", "model", "none"] = "none"
     framework_info: dict[str, Any] = Field(default_factory=dict)
     manifest: Manifest | None = None

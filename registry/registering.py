@@ -24,8 +24,9 @@ from registry.plan import plan_reserve
 from registry.reading import Reading
 from registry.records import Description, Manifest, ModelVersion, Sidecar, tags_of
 from registry.signature import Signature
-from registry.state import ModelState, VersionState
+from registry.state import ModelState
 from registry.store import AlreadyExistsError
+from registry.version_state import VersionState
 from registry.versions import Bump, Strategy, VersionRef
 from registry.wishes import Wish
 
@@ -41,6 +42,7 @@ class Draft:
     sources: list[artifacts.Source] = field(default_factory=list)
     form: Literal["bytes", "file", "folder", "model", "none"] = "none"
     framework_info: dict[str, Any] = field(default_factory=dict)
+    measured_on: dict[str, str] = field(default_factory=dict)
 
 
 class Registering(Reading):
@@ -97,7 +99,8 @@ class Registering(Reading):
             StoreError: The storage failed; repeating with the same idempotency key goes on where it stopped.
         """
         check_name(name)
-        plan_name(self._root.read().state, name)
+        if not self._is_named(name):
+            plan_name(self._root.read().state, name)
         described = Description(
             framework=None if framework is None else ModelFramework.parse(framework),
             metrics=ModelMetrics.of(metrics),
@@ -128,6 +131,11 @@ class Registering(Reading):
             place = self._reserve(wish)
             if place.version.status == "registered":
                 return self._version(wish.name, place.known, place.key)
+            if place.version.status == "deleted":
+                raise VersionExistsError(
+                    f"{wish.name}:{place.version.label}, which the key {wish.key!r} registered, has been deleted "
+                    f"since. To register it again, use another key."
+                )
             try:
                 manifest = self._upload(place, draft)
                 sidecar, digest = self._write_sidecar(place, draft, manifest)
@@ -139,6 +147,10 @@ class Registering(Reading):
         raise ConflictError(
             f"{wish.name}: another registration with the key {wish.key!r} is writing other bytes at this moment."
         )
+
+    def _is_named(self, name: str) -> bool:
+        """Return whether the name is known to be taken already: for good, so that what was read before is enough."""
+        return self._root.known is not None and name in self._root.known.state.models
 
     def _reserve(self, wish: Wish) -> _Place:
         reserved: Reserved | None = None
@@ -152,9 +164,10 @@ class Registering(Reading):
             reserved = plan_reserve(known.state, asked, record_number=known.number + 1)
             return reserved
 
-        # A wish that is refused leaves an empty place empty: registry.json is made once it is known to be granted.
-        decide(self._log(wish.name).read())
-        _ = self.identity
+        if self._identity is None:
+            # A wish that is refused leaves an empty place empty: registry.json is made once it is known to be granted.
+            decide(self._log(wish.name).read())
+            _ = self.identity
         known = self._append(wish.name, decide, actor=wish.actor)
         key = known.state.recall("reserved", wish.key) if reserved is None else reserved.version
         return _Place(wish, known, key or "")
@@ -172,6 +185,7 @@ class Registering(Reading):
             created_at=place.version.created_at,
             created_by=place.version.created_by,
             described=draft.described,
+            measured_on=draft.measured_on,
             form=draft.form,
             framework_info=draft.framework_info,
             manifest=manifest,
@@ -198,10 +212,18 @@ class Registering(Reading):
                 raise VersionExistsError(
                     f"{name}:{version.label} was given up or taken while it was uploading; register it again."
                 )
-            artifact = artifacts.summary(sidecar.manifest)
-            return Registered(version=key, metadata_digest=digest, described=sidecar.described, artifact=artifact)
+            return Registered(
+                version=key,
+                metadata_digest=digest,
+                described=sidecar.described,
+                measured_on=sidecar.measured_on,
+                artifact=artifacts.summary(sidecar.manifest),
+                guard=root.guard_number,
+            )
 
-        self._root.append(lambda known: plan_name(known.state, name), actor=place.wish.actor)
+        if not self._is_named(name):
+            self._root.append(lambda known: plan_name(known.state, name), actor=place.wish.actor)
+        root = (self._root.known or self._root.read()).state
         return self._version(name, self._append(name, decide, actor=place.wish.actor), key)
 
 

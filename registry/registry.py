@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from registry.deleting import Deleting
 from registry.registering import Registering
-from registry.serving import Serving
 from registry.store import InMemoryModelStore
 
 
-class ModelRegistry(Registering, Serving):
+class ModelRegistry(Registering, Deleting):
     """A model registry over a folder or a bucket, with no server of its own.
 
     Any number of registries, threads and processes may work on one location at once. Every verb checks everything first

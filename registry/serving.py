@@ -30,6 +30,7 @@ from registry.log import EventLog, Snapshot
 from registry.names import check_name, near
 from registry.records import FileEntry, ModelVersion
 from registry.stages import ModelStage
+from registry.state import ModelState
 from registry.versions import VersionRef
 
 if TYPE_CHECKING:
@@ -217,12 +218,12 @@ class Serving(Deriving):
         if before is not None:
             self._stop(before)
         self._servers(endpoint).sweep(keep=state.generation)
-        deployed = DeployedAt(
-            version=self._log(desired.model).read().state.find(desired.model, desired.version),
-            endpoint=endpoint,
-            generation=state.generation,
-        )
-        self._append_existing(desired.model, lambda _known: deployed, actor=actor)
+
+        def decide(known: Snapshot[ModelState]) -> DeployedAt:
+            version = known.state.find(desired.model, desired.version)
+            return DeployedAt(version=version, endpoint=endpoint, generation=state.generation)
+
+        self._append_existing(desired.model, decide, actor=actor)
 
     def _bring_up(self, endpoint: str, generation: int, desired: Desired) -> Observed:
         samples = self.load_samples(desired.model, desired.version)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime
+from collections.abc import Iterator, Mapping
 from functools import singledispatch
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
 from registry.base import StoredRecord
 from registry.errors import VersionNotFoundError
@@ -17,7 +16,9 @@ from registry.events import (
     Annotated_,
     ApprovalAnswered,
     ApprovalAsked,
+    Deleted,
     DeployedAt,
+    GuardChanged,
     ModelEvent,
     Moved,
     Registered,
@@ -29,38 +30,13 @@ from registry.events import (
     parse_event,
 )
 from registry.log.record import LogRecord
-from registry.policy import Evidence
-from registry.records import Approval, ApprovalRequest, Artifact, Deployed, Description, EngineChoice
+from registry.records import Approval, ApprovalRequest, Deployed
 from registry.stages import ModelStage
+from registry.version_state import Versions, VersionState
 from registry.versions import Strategy, VersionRef, canonical
 
-
-class VersionState(StoredRecord):
-    """What is known of one version; readers see it only once its status is ``registered``."""
-
-    label: str
-    ordinal: int
-    path: str
-    status: Literal["reserved", "registered", "abandoned"] = "reserved"
-    key: str | None = None
-    created_at: datetime
-    created_by: str
-    registered_as: int = 0
-    stage: ModelStage = ModelStage.DEVELOPMENT
-    stage_since: datetime
-    metadata_digest: str = ""
-    described: Description = Description()
-    measured_on: dict[str, str] = Field(default_factory=dict)
-    artifact: Artifact | None = None
-    approvals: tuple[Approval, ...] = ()
-    variants: dict[str, str] = Field(default_factory=dict)
-    choice: EngineChoice | None = None
-    deployments: tuple[Deployed, ...] = ()
-    held_production: bool = False
-
-    def evidence(self, full_name: str) -> Evidence:
-        """Return the metrics as a policy sees them."""
-        return Evidence(label=full_name, metrics=self.described.metrics.as_dict(), measured_on=self.measured_on)
+_VERSIONS_FOLLOW = b',"versions":{\n'
+_END = b"\n}}"
 
 
 class Asked(StoredRecord):
@@ -71,20 +47,37 @@ class Asked(StoredRecord):
 
 
 class ModelState(StoredRecord):
-    """A model as its log says: versions by canonical label, and the way that production went, newest last."""
+    """A model as its log says.
 
-    versions: dict[str, VersionState] = Field(default_factory=dict)
+    ``holders`` is the way that production went, newest last, each version once; ``guard`` the record of the registry's
+    own log that set what this model is held to, as far as the model's log was told.
+    """
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
     strategy: Strategy | None = None
     production: str | None = None
     holders: tuple[str, ...] = ()
     aliases: dict[str, str] = Field(default_factory=dict)
     asked: dict[str, Asked] = Field(default_factory=dict)
     keys: dict[str, str] = Field(default_factory=dict)
+    guard: int = 0
+    versions: Versions = Field(default_factory=Versions, exclude=True)
+
+    def newest_first(self) -> Iterator[tuple[str, VersionState]]:
+        """Yield the versions that readers may see with their canonical labels, the last registered first."""
+        for key in reversed(self.versions):
+            version = self.versions[key]
+            if version.status == "registered":
+                yield key, version
 
     def registered(self) -> dict[str, VersionState]:
-        """Return the versions that readers may see, in order of registration."""
-        seen = ((key, version) for key, version in self.versions.items() if version.status == "registered")
-        return dict(sorted(seen, key=lambda pair: pair[1].registered_as))
+        """Return the versions that readers may see by canonical label, in order of registration."""
+        return {key: version for key, version in self.versions.items() if version.status == "registered"}
+
+    def latest(self) -> str | None:
+        """Return the canonical label of the version that was registered last."""
+        return next((key for key, _ in self.newest_first()), None)
 
     def find(self, name: str, version: VersionRef) -> str:
         """Return the canonical label of a registered version, asked for by label or alias.
@@ -103,8 +96,11 @@ class ModelState(StoredRecord):
 
     def with_version(self, key: str, **changes: Any) -> ModelState:
         """Return this state with one version changed."""
-        changed = self.versions[key].model_copy(update=changes)
-        return self.model_copy(update={"versions": {**self.versions, key: changed}})
+        return self.having(key, self.versions[key].model_copy(update=changes))
+
+    def having(self, key: str, version: VersionState, *, last: bool = False) -> ModelState:
+        """Return this state with one version put in; at the end of the order if ``last``."""
+        return self.model_copy(update={"versions": self.versions.with_one(key, version, last=last)})
 
     def recall(self, event_type: str, key: str | None) -> str | None:
         """Return what the event of this type with this idempotency key was about; None where there was none.
@@ -123,15 +119,31 @@ class ModelState(StoredRecord):
 class ModelMachine:
     """The machine that a model's log is folded with."""
 
-    name = "model/1"
+    name = "model/2"
 
     def initial(self) -> ModelState:
         """Return a model without versions."""
         return ModelState()
 
+    def dump(self, state: ModelState) -> bytes:
+        """Return a state as one JSON object with a line for each version, so that one of many can be read alone."""
+        head = state.model_dump_json().encode()
+        return head[:-1] + _VERSIONS_FOLLOW + b",\n".join(state.versions.dump()) + _END
+
     def load(self, state: bytes) -> ModelState:
-        """Return the state that a checkpoint holds."""
-        return ModelState.model_validate_json(state)
+        """Return the state that a checkpoint holds; versions are parsed when they are looked at.
+
+        Raises:
+            ValueError: Not of the form that ``dump`` gives.
+        """
+        # JSON writes a line break inside a string as two other characters: these can only stand where dump put them.
+        head, separator, rest = state.partition(_VERSIONS_FOLLOW)
+        if not separator or not rest.endswith(_END):
+            message = "a checkpoint has no list of versions"
+            raise ValueError(message)
+        lines = rest.removesuffix(_END)
+        versions = Versions.load(lines.split(b",\n") if lines else ())
+        return ModelState.model_validate_json(head + b"}").model_copy(update={"versions": versions})
 
     def parse(self, event: dict[str, Any]) -> ModelEvent:
         """Return the event that a record holds."""
@@ -158,20 +170,22 @@ def _(event: Reserved, state: ModelState, record: LogRecord) -> ModelState:
         created_by=record.actor,
         stage_since=record.time,
     )
-    versions = {**state.versions, event.version: reserved}
-    return state.model_copy(update={"versions": versions, "strategy": event.strategy}).with_key(event, event.version)
+    strategy = state.model_copy(update={"strategy": event.strategy})
+    return strategy.having(event.version, reserved).with_key(event, event.version)
 
 
 @_fold.register
 def _(event: Registered, state: ModelState, record: LogRecord) -> ModelState:
-    return state.with_version(
-        event.version,
-        status="registered",
-        registered_as=record.number,
-        metadata_digest=event.metadata_digest,
-        described=event.described,
-        artifact=event.artifact,
-    )
+    registered = {
+        "status": "registered",
+        "registered_as": record.number,
+        "metadata_digest": event.metadata_digest,
+        "described": event.described,
+        "measured_on": event.measured_on,
+        "artifact": event.artifact,
+    }
+    told = state.model_copy(update={"guard": max(event.guard, state.guard)})
+    return told.having(event.version, state.versions[event.version].model_copy(update=registered), last=True)
 
 
 @_fold.register
@@ -186,7 +200,8 @@ def _(event: Abandoned, state: ModelState, record: LogRecord) -> ModelState:  # 
 def _(event: Moved, state: ModelState, record: LogRecord) -> ModelState:
     approvals = (*state.versions[event.version].approvals, *event.approvals)
     if event.to_stage is ModelStage.PRODUCTION:
-        moved = _into_production(state, event.version, record, holders=(*state.holders, event.version))
+        way = tuple(holder for holder in state.holders if holder != event.version)
+        moved = _into_production(state, event.version, record, holders=(*way, event.version))
         moved = moved.with_version(event.version, approvals=approvals)
     else:
         left = event.from_stage is ModelStage.PRODUCTION
@@ -199,18 +214,15 @@ def _(event: Moved, state: ModelState, record: LogRecord) -> ModelState:
 def _(event: RolledBack, state: ModelState, record: LogRecord) -> ModelState:
     # Going back twice goes back twice: the way is cut at the version returned to, or it would only swing to and fro.
     way = state.holders
-    kept = way[: len(way) - way[::-1].index(event.version)] if event.version in way else (*way, event.version)
+    kept = way[: way.index(event.version) + 1] if event.version in way else (*way, event.version)
     return _into_production(state, event.version, record, holders=kept).with_key(event, event.version)
 
 
 def _into_production(state: ModelState, key: str, record: LogRecord, *, holders: tuple[str, ...]) -> ModelState:
-    versions = dict(state.versions)
     if state.production is not None and state.production != key:
-        demoted = {"stage": ModelStage.ARCHIVED, "stage_since": record.time}
-        versions[state.production] = versions[state.production].model_copy(update=demoted)
-    promoted = {"stage": ModelStage.PRODUCTION, "stage_since": record.time, "held_production": True}
-    versions[key] = versions[key].model_copy(update=promoted)
-    return state.model_copy(update={"versions": versions, "production": key, "holders": holders})
+        state = state.with_version(state.production, stage=ModelStage.ARCHIVED, stage_since=record.time)
+    state = state.with_version(key, stage=ModelStage.PRODUCTION, stage_since=record.time, held_production=True)
+    return state.model_copy(update={"production": key, "holders": holders})
 
 
 @_fold.register
@@ -276,3 +288,18 @@ def _(event: VariantChosen, state: ModelState, record: LogRecord) -> ModelState:
 def _(event: DeployedAt, state: ModelState, record: LogRecord) -> ModelState:
     deployed = Deployed(endpoint=event.endpoint, generation=event.generation, at=record.time)
     return state.with_version(event.version, deployments=(*state.versions[event.version].deployments, deployed))
+
+
+@_fold.register
+def _(event: Deleted, state: ModelState, record: LogRecord) -> ModelState:  # noqa: ARG001 - one signature for all
+    # The label, and the key that gave it, stay taken: what was once said of v3 never comes to mean another v3.
+    left = {
+        "aliases": {alias: target for alias, target in state.aliases.items() if target != event.version},
+        "holders": tuple(holder for holder in state.holders if holder != event.version),
+    }
+    return state.with_version(event.version, status="deleted").model_copy(update=left)
+
+
+@_fold.register
+def _(event: GuardChanged, state: ModelState, record: LogRecord) -> ModelState:  # noqa: ARG001 - one signature for all
+    return state.model_copy(update={"guard": max(event.guard, state.guard)})

@@ -11,8 +11,18 @@ from registry.stages import ModelStage
 from registry.state import ModelState
 
 
-def version_of(name: str, known: Snapshot[ModelState], key: str, *, artifact_path: str) -> ModelVersion:
-    """Return one registered version as it stands in ``known``."""
+def aliases_by_version(state: ModelState) -> dict[str, tuple[str, ...]]:
+    """Return the aliases that point at each version that has any, sorted."""
+    found: dict[str, tuple[str, ...]] = {}
+    for alias, key in sorted(state.aliases.items()):
+        found[key] = (*found.get(key, ()), alias)
+    return found
+
+
+def version_of(
+    name: str, known: Snapshot[ModelState], key: str, *, address: str, aliases: tuple[str, ...]
+) -> ModelVersion:
+    """Return one registered version as it stands in ``known``; ``address`` is that of the model's folder."""
     state = known.state.versions[key]
     return ModelVersion(
         name=name,
@@ -25,9 +35,9 @@ def version_of(name: str, known: Snapshot[ModelState], key: str, *, artifact_pat
         described=state.described,
         measured_on=state.measured_on,
         artifact=state.artifact,
-        artifact_path=artifact_path,
+        artifact_path=f"{address}/{state.path}",
         metadata_digest=state.metadata_digest,
-        aliases=tuple(sorted(alias for alias, target in known.state.aliases.items() if target == key)),
+        aliases=aliases,
         approvals=state.approvals,
         deployments=state.deployments,
         variants=tuple(state.variants),

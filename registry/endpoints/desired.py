@@ -70,6 +70,10 @@ class EndpointMachine:
         """Return an endpoint that serves nothing."""
         return EndpointState()
 
+    def dump(self, state: EndpointState) -> bytes:
+        """Return a state as the JSON that a checkpoint holds."""
+        return state.model_dump_json().encode()
+
     def load(self, state: bytes) -> EndpointState:
         """Return the state that a checkpoint holds."""
         return EndpointState.model_validate_json(state)

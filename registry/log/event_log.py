@@ -17,13 +17,14 @@ import random
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Generic
+from typing import Any, Generic
 
 from registry import clock
 from registry.encoding import canonical_json, parse_record
 from registry.errors import ConflictError, FormatError, ModelwayError, StoreError, UnknownOutcomeError
+from registry.log.fetching import Steps, run, run_together
 from registry.log.reader import CHECKPOINT_EVERY, LogReader
 from registry.log.record import Event, LogRecord, Machine, Snapshot, State
 from registry.store import AlreadyExistsError, ModelStore
@@ -51,10 +52,16 @@ class EventLog(Generic[State, Event]):
 
     def __init__(self, store: ModelStore, prefix: str, machine: Machine[State, Event]) -> None:
         """Take where the log lies (``models/digits/``) and what its events mean; nothing is read yet."""
+        self.prefix = prefix
         self._store = store
         self._reader = LogReader(store, prefix, machine)
         self._known: Snapshot[State] | None = None
         self._lock = threading.RLock()
+
+    @property
+    def known(self) -> Snapshot[State] | None:
+        """The newest state that this object has seen, without asking the storage; None before the first read."""
+        return self._known
 
     def read(self) -> Snapshot[State]:
         """Return the newest state: one round trip when this object has read before, two when not.
@@ -64,8 +71,12 @@ class EventLog(Generic[State, Event]):
             StoreError: The storage did not answer.
         """
         with self._lock:
-            self._known = self._reader.onward(self._known) if self._known else self._reader.cold()
-            return self._known
+            return run(self._store, self._steps())
+
+    def _steps(self) -> Steps[Snapshot[State]]:
+        known = yield from (self._reader.onward(self._known) if self._known else self._reader.cold())
+        self._known = known
+        return known
 
     def history(self) -> Iterator[LogRecord]:
         """Yield all records, the oldest first.
@@ -99,9 +110,7 @@ class EventLog(Generic[State, Event]):
                 elif fresh:
                     return Appended(known, None)
                 if time.monotonic() > give_up_at:
-                    raise ConflictError(
-                        f"others kept writing to {self._reader.prefix} for {GIVE_UP_AFTER_S:.0f} s; try again."
-                    )
+                    raise ConflictError(f"others kept writing to {self.prefix} for {GIVE_UP_AFTER_S:.0f} s; try again.")
                 known, fresh = self.read(), True
 
     def _decide(self, decide: Decide[State, Event], known: Snapshot[State], *, fresh: bool) -> Event | None:
@@ -150,17 +159,36 @@ class EventLog(Generic[State, Event]):
 
     def _advance(self, known: Snapshot[State], record: LogRecord) -> Snapshot[State]:
         self._known = self._reader.fold(known, record.encode())
-        if self._known.number % CHECKPOINT_EVERY == 0:
-            self._checkpoint(self._known)
-        return self._known
-
-    def _checkpoint(self, snapshot: Snapshot[State]) -> None:
         # A convenience for readers: the record is in the log, so failing here must not fail the append.
         with contextlib.suppress(StoreError, AlreadyExistsError):
+            self._look_after_checkpoints(self._known)
+        return self._known
+
+    def _look_after_checkpoints(self, snapshot: Snapshot[State]) -> None:
+        since = snapshot.number % CHECKPOINT_EVERY
+        if since == 0:
             self._store.replace(self._reader.checkpoint_key(snapshot.number), self._reader.encode_checkpoint(snapshot))
             self._store.replace(self._reader.hint_key, canonical_json({"checkpoint": snapshot.number}))
-            if (old := snapshot.number - CHECKPOINTS_KEPT * CHECKPOINT_EVERY) > 0:
+        elif since == CHECKPOINT_EVERY // 2:
+            # Half way to the next one, so that no single append pays for writing and for clearing away.
+            old = snapshot.number - since - CHECKPOINTS_KEPT * CHECKPOINT_EVERY
+            if old > 0:
                 self._store.delete(self._reader.checkpoint_key(old))
+
+
+def read_together(store: ModelStore, logs: Sequence[EventLog[Any, Any]]) -> list[Snapshot[Any]]:
+    """Return the newest state of each log of one store; as many round trips as the slowest of them takes alone.
+
+    Raises:
+        IntegrityError: A record is not what the chain says.
+        StoreError: The storage did not answer.
+    """
+    with contextlib.ExitStack() as stack:
+        for log in sorted(
+            set(logs), key=lambda log: log.prefix
+        ):  # one order for all: two callers cannot block each other
+            stack.enter_context(log._lock)  # noqa: SLF001 - a function of this module, about several of its objects
+        return run_together(store, [log._steps() for log in logs])  # noqa: SLF001 - as above
 
 
 def _record_after(known: Snapshot[State], event: Event, actor: str) -> LogRecord:

@@ -1,9 +1,12 @@
-"""Reading a log: from a hint, onward from a known state, or by galloping when there is no hint to trust."""
+"""Reading a log: from a hint, onward from a known state, or by galloping when there is no hint to trust.
+
+Every read is written as steps that name the keys they need: see ``registry.log.fetching``.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Generic
 
@@ -11,6 +14,7 @@ from pydantic import ValidationError
 
 from registry.encoding import FORMAT, canonical_json, digest_of, parse_json, parse_record
 from registry.errors import FormatError, IntegrityError
+from registry.log.fetching import Steps
 from registry.log.record import NO_RECORD, Event, LogRecord, Machine, Snapshot, State
 from registry.store import ModelStore
 
@@ -49,28 +53,33 @@ class LogReader(Generic[State, Event]):
         """Return the state of a log without records."""
         return Snapshot(0, NO_RECORD, self.machine.initial())
 
-    def cold(self) -> Snapshot[State]:
-        """Return the newest state, knowing nothing: two round trips with a good hint, whatever the log's length.
+    def cold(self) -> Steps[Snapshot[State]]:
+        """Give the newest state, knowing nothing: two round trips with a good hint, whatever the log's length.
 
         Raises:
             IntegrityError: A record is not what the chain says.
             FormatError: A record that this release cannot read.
         """
         try:
-            return self._from_hint() or self.onward(self._nearest_checkpoint(self._gallop()) or self.empty())
+            known = yield from self._from_hint()
+            if known is not None:
+                return known
+            head = yield from self._gallop()
+            known = yield from self._nearest_checkpoint(head)
+            return (yield from self.onward(known or self.empty()))
         except IntegrityError:
             # Either a record is damaged or a checkpoint lies. Folding everything tells which, and needs no checkpoint.
-            return self.onward(self.empty(), batch=_LARGEST_BATCH)
+            return (yield from self.onward(self.empty(), batch=_LARGEST_BATCH))
 
-    def onward(self, known: Snapshot[State], *, batch: int = _WARM_BATCH) -> Snapshot[State]:
-        """Return the newest state, starting at a known one: one round trip when little has happened since.
+    def onward(self, known: Snapshot[State], *, batch: int = _WARM_BATCH) -> Steps[Snapshot[State]]:
+        """Give the newest state, starting at a known one: one round trip when little has happened since.
 
         Raises:
             IntegrityError: A record is not what the chain says.
             FormatError: A record that this release cannot read.
         """
         while True:
-            for data in self._read(range(known.number + 1, known.number + 1 + batch)):
+            for data in (yield self._keys(range(known.number + 1, known.number + 1 + batch))):
                 if data is None:
                     return known
                 known = self.fold(known, data)
@@ -84,7 +93,7 @@ class LogReader(Generic[State, Event]):
         """
         number, digest, batch = 0, NO_RECORD, CHECKPOINT_EVERY
         while True:
-            for data in self._read(range(number + 1, number + 1 + batch)):
+            for data in self.store.read_many(self._keys(range(number + 1, number + 1 + batch))):
                 if data is None:
                     return
                 yield self._following(number, digest, data)
@@ -118,7 +127,7 @@ class LogReader(Generic[State, Event]):
 
     def encode_checkpoint(self, snapshot: Snapshot[State]) -> bytes:
         """Return a checkpoint: one JSON object whose ``sha256`` is over the bytes of its last value, ``state``."""
-        state = snapshot.state.model_dump_json().encode()
+        state = self.machine.dump(snapshot.state)
         header = {
             "format": FORMAT,
             "machine": self.machine.name,
@@ -128,17 +137,16 @@ class LogReader(Generic[State, Event]):
         }
         return canonical_json(header)[:-1] + _STATE_FOLLOWS + state + b"}"
 
-    def _from_hint(self) -> Snapshot[State] | None:
-        """Return the newest state by way of the hint; None where it is stale or its checkpoint is not usable.
+    def _from_hint(self) -> Steps[Snapshot[State] | None]:
+        """Give the newest state by way of the hint; None where it is stale or its checkpoint is not usable.
 
         One batch: the checkpoint, the record that it must agree with, those that can follow until the next checkpoint,
         and the one that would show that the hint is stale. Without a hint the same is tried from the empty log.
         """
-        hint = self._hint()
+        (hint_data,) = yield [self.hint_key]
+        hint = _number_in(hint_data)
         wanted = [*range(hint, hint + CHECKPOINT_EVERY + 2), hint + 2 * CHECKPOINT_EVERY]
-        checkpoint, record, *following, beyond = self.store.read_many(
-            [self.checkpoint_key(hint), *map(self.record_key, wanted)]
-        )
+        checkpoint, record, *following, beyond = yield [self.checkpoint_key(hint), *self._keys(wanted)]
         known = self._decode(checkpoint, record, hint) if hint else self.empty()
         if known is None or beyond is not None:
             return None
@@ -146,21 +154,14 @@ class LogReader(Generic[State, Event]):
             if data is None:
                 return known
             known = self.fold(known, data)
-        return self.onward(known)
+        return (yield from self.onward(known))
 
-    def _hint(self) -> int:
-        try:
-            hint = json.loads(self.store.read(self.hint_key))["checkpoint"]
-        except (FileNotFoundError, ValueError, KeyError, TypeError, RecursionError):
-            return 0
-        return hint if isinstance(hint, int) and hint > 0 and hint % CHECKPOINT_EVERY == 0 else 0
-
-    def _gallop(self) -> int:
-        """Return the number of the last record. The log is dense, so existence is monotone and can be searched."""
+    def _gallop(self) -> Steps[int]:
+        """Give the number of the last record. The log is dense, so existence is monotone and can be searched."""
         low, high = 0, _BEYOND_ANY_LOG
         probes = [1 << exponent for exponent in range(21)]
         while True:
-            found = dict(zip(probes, self._read(probes), strict=True))
+            found = dict(zip(probes, (yield self._keys(probes)), strict=True))
             low = max([low, *(number for number, data in found.items() if data is not None)])
             high = min([high, *(number for number, data in found.items() if data is None and number > low)])
             if high == low + 1:
@@ -171,11 +172,11 @@ class LogReader(Generic[State, Event]):
                 step = max(1, (high - low) // _WARM_BATCH**2)
                 probes = list(range(low + step, high, step))
 
-    def _nearest_checkpoint(self, head: int) -> Snapshot[State] | None:
+    def _nearest_checkpoint(self, head: int) -> Steps[Snapshot[State] | None]:
         number, batch = head - head % CHECKPOINT_EVERY, _WARM_BATCH
         while number > 0:
             numbers = [candidate for step in range(batch) if (candidate := number - step * CHECKPOINT_EVERY) > 0]
-            found = self.store.read_many([*map(self.checkpoint_key, numbers), *map(self.record_key, numbers)])
+            found = yield [*map(self.checkpoint_key, numbers), *self._keys(numbers)]
             checkpoints, records = found[: len(numbers)], found[len(numbers) :]
             for candidate, checkpoint, record in zip(numbers, checkpoints, records, strict=True):
                 if snapshot := self._decode(checkpoint, record, candidate):
@@ -199,5 +200,14 @@ class LogReader(Generic[State, Event]):
         except (FormatError, KeyError, TypeError, ValueError):
             return None
 
-    def _read(self, numbers: Sequence[int]) -> list[bytes | None]:
-        return self.store.read_many([self.record_key(number) for number in numbers])
+    def _keys(self, numbers: Iterable[int]) -> list[str]:
+        return [self.record_key(number) for number in numbers]
+
+
+def _number_in(hint: bytes | None) -> int:
+    """Return the checkpoint that a hint names, 0 where it names none."""
+    try:
+        number = None if hint is None else json.loads(hint)["checkpoint"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return 0
+    return number if isinstance(number, int) and number > 0 and number % CHECKPOINT_EVERY == 0 else 0

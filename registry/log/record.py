@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from registry.base import StoredRecord
 from registry.encoding import FORMAT, canonical_json
 
-State = TypeVar("State", bound=BaseModel)
+State = TypeVar("State")
 Event = TypeVar("Event", bound=BaseModel)
 
 NO_RECORD = "sha256:" + "0" * 64
@@ -52,8 +52,15 @@ class Machine(Protocol[State, Event]):
     def initial(self) -> State:
         """Return the state of an empty log."""
 
+    def dump(self, state: State) -> bytes:
+        """Return a state as the JSON that a checkpoint holds."""
+
     def load(self, state: bytes) -> State:
-        """Return a state from the JSON that a checkpoint holds."""
+        """Return a state from the JSON that a checkpoint holds.
+
+        Raises:
+            ValueError: It is none that this machine has written.
+        """
 
     def parse(self, event: dict[str, Any]) -> Event:
         """Return the event that a record holds."""

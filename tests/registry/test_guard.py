@@ -17,7 +17,7 @@ from registry import (
     PromotionPolicy,
     RegistryConfig,
 )
-from registry.errors import ApprovalRequired, InvalidInputError
+from registry.errors import ApprovalRequired, IntegrityError, InvalidInputError, ModelNotFoundError, StoreError
 
 NothingChanges: TypeAlias = Callable[[], AbstractContextManager[None]]
 
@@ -190,3 +190,59 @@ def test_a_misspelt_setting_is_refused_because_it_would_guard_nothing(
         pytest.raises(InvalidInputError, match=r"a guard has no require_aproval.*it has: require_approval"),
     ):
         models.set_guard(guard)
+
+
+def test_a_client_that_has_read_before_cannot_promote_by_the_guard_it_knew(store: ModelStore) -> None:
+    mine, other = ModelRegistry(store=store, actor="ada"), ModelRegistry(store=store, actor="bob")
+    for number in (1, 2):
+        mine.register("digits", b"model %d" % number)
+    mine.promote("digits", 1, "production")
+
+    other.set_guard(Guard(require_approval=(ModelStage.PRODUCTION,)))
+
+    with pytest.raises(ApprovalRequired):
+        mine.promote("digits", 2, "production")
+    production = mine.get_production_model("digits")
+    assert production is not None
+    assert production.version == "v1"
+
+
+def test_a_client_that_knows_the_guard_and_not_the_model_cannot_promote_by_the_guard_it_knew(store: ModelStore) -> None:
+    mine, other = ModelRegistry(store=store, actor="ada"), ModelRegistry(store=store, actor="bob")
+    with pytest.raises(ModelNotFoundError):
+        mine.promote("digits", 1, "production")
+    other.set_guard(Guard(require_approval=(ModelStage.PRODUCTION,)))
+    other.register("digits", b"model")
+
+    with pytest.raises(ApprovalRequired):
+        mine.promote("digits", 1, "production")
+
+
+def test_setting_the_guard_again_tells_the_models_that_a_first_try_did_not_reach(store: ModelStore) -> None:
+    models = ModelRegistry(store=store, actor="ada")
+    for name in ("digits", "faces"):
+        models.register(name, b"model")
+    tell = models._append  # noqa: SLF001 - to die between two models
+
+    def die(*_arguments: object, **_options: object) -> None:
+        raise StoreError("the storage went away")
+
+    models._append = die  # type: ignore[method-assign, assignment] # noqa: SLF001
+    with pytest.raises(StoreError):
+        models.set_guard(Guard(require_approval=(ModelStage.PRODUCTION,)))
+    models._append = tell  # type: ignore[method-assign] # noqa: SLF001
+
+    models.set_guard(Guard(require_approval=(ModelStage.PRODUCTION,)))
+
+    told = {name: models._read(name).state.guard for name in ("digits", "faces")}  # noqa: SLF001 - what the logs say
+    assert set(told.values()) == {1 + len(told)}, "the guard is the record after the two names"
+
+
+def test_a_registry_whose_own_log_has_lost_its_guard_promotes_nothing(store: ModelStore) -> None:
+    models = ModelRegistry(store=store, actor="ada")
+    models.register("digits", b"model")
+    models.set_guard(Guard(require_approval=(ModelStage.PRODUCTION,)))
+    store.delete("log/000000000002.json")
+
+    with pytest.raises(IntegrityError, match="expected the guard of its record 2, as the log of digits has it"):
+        ModelRegistry(store=store).promote("digits", 1, "production")

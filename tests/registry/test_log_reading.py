@@ -13,6 +13,7 @@ from registry.encoding import canonical_json, digest_of
 from registry.guard import ModelNamed, RootEvent, RootMachine, RootState, plan_name
 from registry.log import EventLog, LogRecord
 from registry.log.event_log import CHECKPOINTS_KEPT
+from registry.log.fetching import run
 from registry.log.reader import CHECKPOINT_EVERY, LogReader
 from registry.log.record import NO_RECORD
 
@@ -157,7 +158,7 @@ def test_galloping_finds_the_last_number(length: int) -> None:
     store = InMemoryModelStore()
     _filled(store, length)
 
-    assert LogReader(store, "", RootMachine())._gallop() == length  # noqa: SLF001 - no reader gallops with a good hint
+    assert run(store, LogReader(store, "", RootMachine())._gallop()) == length  # noqa: SLF001 - no reader gallops with a good hint
 
 
 def test_galloping_finds_the_last_of_millions_in_a_few_round_trips() -> None:
@@ -168,7 +169,7 @@ def test_galloping_finds_the_last_of_millions_in_a_few_round_trips() -> None:
 
     store = Endless()
 
-    assert LogReader(store, "", RootMachine())._gallop() == 3_123_457  # noqa: SLF001 - as above
+    assert run(store, LogReader(store, "", RootMachine())._gallop()) == 3_123_457  # noqa: SLF001 - as above
     assert store.reads <= 8
 
 

@@ -139,7 +139,8 @@ def test_there_are_never_two_in_production_whatever_is_asked(steps: list[Step]) 
 
     for state in world.states:
         _holds_together(state)
-    assert ModelState.model_validate_json(world.state.model_dump_json(exclude_defaults=True)) == world.state
+    machine = ModelMachine()
+    assert machine.load(machine.dump(world.state)) == world.state
 
 
 @settings(max_examples=100, deadline=None)
@@ -167,15 +168,13 @@ def test_going_back_n_times_goes_back_n_holders(order: list[int], times: int) ->
     for version in order:
         world.do(_restore(version))
         if world.do(_move(version, ModelStage.PRODUCTION, strict=False, key=None)):
-            way.append(version)
+            way = [*(holder for holder in way if holder != version), version]
 
     for _ in range(times):
         if not world.do(_roll_back(None, None)):
-            assert set(way) == {way[-1]}, "only a way of one version has no way back"
+            assert len(way) == 1, "only a way of one version has no way back"
             break
-        here = way[-1]
-        while way[-1] == here:
-            way.pop()
+        way.pop()
         assert world.state.production == str(way[-1])
 
 
