@@ -32,7 +32,7 @@ def canonical_json(value: Any) -> bytes:
 
 def readable_json(record: BaseModel) -> bytes:
     """Return a record for people and programs alike: indented JSON with a newline at its end."""
-    return (json.dumps(record.model_dump(mode="json"), indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    return (record.model_dump_json(indent=2) + "\n").encode()
 
 
 def parse_json(data: bytes, where: str) -> Any:

@@ -7,6 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -110,7 +111,8 @@ class Registering(Reading):
             signature=signature,
             lineage=_json_able("lineage", lineage),
         )
-        with tempfile.TemporaryDirectory(prefix="modelway-") as scratch:
+        # Making and removing a folder costs as much as all the rest, and only a model that is saved needs one.
+        with tempfile.TemporaryDirectory(prefix="modelway-") if model is not None else nullcontext("") as scratch:
             draft = _draft(described, _Given(artifact, model, artifact_path, samples), Path(scratch))
             wish = Wish(name, version, None if bump is None else _bump(bump), idempotency_key, actor or self.actor)
             return self._register(wish, draft)

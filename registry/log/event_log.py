@@ -105,8 +105,9 @@ class EventLog(Generic[State, Event]):
                 event = self._decide(decide, known, fresh=fresh)
                 if event is not None:
                     record = _record_after(known, event, actor)
-                    if self._create(record):
-                        return Appended(self._advance(known, record), record)
+                    data = record.encode()
+                    if self._create(record, data):
+                        return Appended(self._advance(known, record, data), record)
                 elif fresh:
                     return Appended(known, None)
                 if time.monotonic() > give_up_at:
@@ -121,12 +122,12 @@ class EventLog(Generic[State, Event]):
                 raise
             return None
 
-    def _create(self, record: LogRecord) -> bool:
+    def _create(self, record: LogRecord, data: bytes) -> bool:
         """Return whether ``record`` is in the log; False when another stands at its number."""
         key = self._reader.record_key(record.number)
         for attempt in range(3):
             try:
-                self._store.create(key, record.encode())
+                self._store.create(key, data)
             except AlreadyExistsError:
                 return self._is_ours(key, record)
             except StoreError:
@@ -157,8 +158,8 @@ class EventLog(Generic[State, Event]):
                 f"Repeat the call with the same idempotency key: it finds its own write."
             ) from error
 
-    def _advance(self, known: Snapshot[State], record: LogRecord) -> Snapshot[State]:
-        self._known = self._reader.fold(known, record.encode())
+    def _advance(self, known: Snapshot[State], record: LogRecord, data: bytes) -> Snapshot[State]:
+        self._known = self._reader.after(known, record, data)
         # A convenience for readers: the record is in the log, so failing here must not fail the append.
         with contextlib.suppress(StoreError, AlreadyExistsError):
             self._look_after_checkpoints(self._known)

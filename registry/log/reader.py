@@ -106,7 +106,14 @@ class LogReader(Generic[State, Event]):
         Raises:
             IntegrityError: Its number or the digest it names does not follow.
         """
-        record = self._following(known.number, known.digest, data)
+        return self.after(known, self._following(known.number, known.digest, data), data)
+
+    def after(self, known: Snapshot[State], record: LogRecord, data: bytes) -> Snapshot[State]:
+        """Return the state after a record that is known to follow ``known``; ``data`` is the record as it is stored.
+
+        Raises:
+            FormatError: An event that this release cannot read.
+        """
         try:
             event = self.machine.parse(record.event)
         except ValidationError as error:
