@@ -123,10 +123,26 @@ class RegistryCore:
         return parse_record(RegistryIdentity, data, self.store.address(_IDENTITY))
 
     def _make_identity(self) -> RegistryIdentity:
+        data = readable_json(RegistryIdentity(id=uuid.uuid4().hex, created_at=clock.now()))
         with contextlib.suppress(AlreadyExistsError):
-            self.store.create(_IDENTITY, readable_json(RegistryIdentity(id=uuid.uuid4().hex, created_at=clock.now())))
+            self.store.create(_IDENTITY, data)
+            self._prove_exclusive_create(data)
         # Read back in any case: another may have been first, and what is there is what holds.
         return parse_record(RegistryIdentity, self.store.read(_IDENTITY), self.store.address(_IDENTITY))
+
+    def _prove_exclusive_create(self, data: bytes) -> None:
+        """Create again what was just created: a store that lets it pass would lose what two racing writers write.
+
+        Raises:
+            AlreadyExistsError: As it should be.
+            StoreError: The second create succeeded.
+        """
+        self.store.create(_IDENTITY, data)
+        self.store.delete(_IDENTITY)
+        raise StoreError(
+            f"{self.url} lets two writers create the same object, so records would be lost; nothing was kept there. "
+            f"Use a store with an exclusive create; `modelway models doctor` tells what this one does."
+        )
 
     @property
     def guard(self) -> Guard:

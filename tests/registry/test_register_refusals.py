@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from registry import ModelRegistry
+from registry import InMemoryModelStore, ModelRegistry
 from registry.errors import (
     ArtifactNotFoundError,
     InvalidInputError,
     InvalidNameError,
     InvalidVersionError,
+    StoreError,
     VersionExistsError,
 )
 
@@ -186,3 +187,16 @@ def test_an_empty_folder_is_nothing_to_register(
 
     with nothing_changes(), pytest.raises(ArtifactNotFoundError, match="holds no files; there is nothing to register"):
         models.register("digits", tmp_path / "empty")
+
+
+def test_a_store_whose_create_is_not_exclusive_is_refused_at_first_use() -> None:
+    class Overwriting(InMemoryModelStore):
+        def create(self, key: str, data: bytes) -> None:
+            self.replace(key, data)
+
+    store = Overwriting()
+
+    with pytest.raises(StoreError, match="lets two writers create the same object, so records would be lost"):
+        ModelRegistry(store=store).register("digits", b"model")
+
+    assert store.list("") == []
