@@ -41,7 +41,7 @@ def check_onnx(path: str | Path) -> OnnxModel:
         sha256=_digest(path.parent, files),
         opset=next((entry.version for entry in model.opset_import if entry.domain in {"", "ai.onnx"}), 0),
         ir_version=model.ir_version,
-        signature=_signature(model.graph),
+        signature=signature_of(model.graph),
     )
 
 
@@ -59,24 +59,26 @@ def _digest(folder: Path, files: tuple[str, ...]) -> str:
 
 
 def _external_files(model: onnx.ModelProto) -> tuple[str, ...]:
-    tensors = [*_tensors(model.graph.node, model.graph.initializer)]
+    tensors = [*tensors_of(model.graph.node, model.graph.initializer)]
     for function in model.functions:
-        tensors += _tensors(function.node, ())
+        tensors += tensors_of(function.node, ())
     entries = [entry for tensor in tensors if uses_external_data(tensor) for entry in tensor.external_data]
     return tuple(sorted({entry.value for entry in entries if entry.key == "location"}))
 
 
-def _tensors(nodes: Iterable[onnx.NodeProto], weights: Iterable[onnx.TensorProto]) -> Iterator[onnx.TensorProto]:
+def tensors_of(nodes: Iterable[onnx.NodeProto], weights: Iterable[onnx.TensorProto]) -> Iterator[onnx.TensorProto]:
+    """Yield ``weights`` and every tensor that an attribute of the nodes holds, those of nested graphs too."""
     yield from weights
     for node in nodes:
         for attribute in node.attribute:
             yield attribute.t
             yield from attribute.tensors
             for graph in (attribute.g, *attribute.graphs):
-                yield from _tensors(graph.node, graph.initializer)
+                yield from tensors_of(graph.node, graph.initializer)
 
 
-def _signature(graph: onnx.GraphProto) -> Signature:
+def signature_of(graph: onnx.GraphProto) -> Signature:
+    """Return the inputs and outputs of a graph; a size that is free, or known only by a name, is -1."""
     # Before IR 4 every weight was listed among the inputs as well.
     weights = {tensor.name for tensor in graph.initializer}
     inputs = [_tensor_spec(value) for value in graph.input if value.name not in weights]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from registry.errors import InvalidInputError, RefusedError
+from registry.frameworks.archive import check_archive
+from registry.frameworks.files import SAMPLES_NAME
 from registry.signature import Signature, TensorSpec
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-FILE_NAME = "samples.npz"
 MAX_SAMPLES = 64
 
 
@@ -55,7 +57,7 @@ def write_samples(folder: Path, inputs: NDArray[Any], outputs: NDArray[Any]) -> 
             "Give samples whose first axis is the batch, or leave samples out."
         )
     # numpy stamps every member with 1980-01-01, so equal arrays give equal bytes.
-    np.savez(folder / FILE_NAME, inputs=inputs, outputs=outputs)
+    np.savez(folder / SAMPLES_NAME, inputs=inputs, outputs=outputs)
     return Signature(inputs=(_spec("input", inputs),), outputs=(_spec("output", outputs),))
 
 
@@ -65,23 +67,31 @@ def read_samples(folder: Path) -> tuple[NDArray[Any], NDArray[Any]] | None:
     Raises:
         RefusedError: The file is damaged, would unpickle objects, or would inflate to more than its size.
     """
-    file = folder / FILE_NAME
+    file = folder / SAMPLES_NAME
     if not file.exists():
         return None
     try:
-        _refuse_compressed(file)
-        with np.load(file, allow_pickle=False) as arrays:
-            return arrays["inputs"], arrays["outputs"]
-    except (zipfile.BadZipFile, ValueError, KeyError, EOFError, MemoryError) as error:
+        check_archive(file)
+        with zipfile.ZipFile(file) as archive:
+            return _read_array(archive, "inputs.npy"), _read_array(archive, "outputs.npy")
+    except (RefusedError, zipfile.BadZipFile, ValueError, KeyError, EOFError, OverflowError, MemoryError) as error:
         raise RefusedError(
-            f"{file} holds no golden samples that are safe to read: {error}. Register the model again with samples."
+            f"{file} holds no golden samples that are safe to read: {error} Register the model again with samples."
         ) from error
 
 
-def _refuse_compressed(file: Path) -> None:
-    with zipfile.ZipFile(file) as archive:
-        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
-            raise ValueError("it is compressed, and could inflate without bound; numpy.savez does not compress")
+def _read_array(archive: zipfile.ZipFile, name: str) -> NDArray[Any]:
+    """Return one array, whose header claims no more than the member holds: numpy makes room for it before reading."""
+    member = archive.getinfo(name)
+    with archive.open(member) as data:
+        version = np.lib.format.read_magic(data)
+        reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = reader(data)
+    if dtype.hasobject or math.prod(shape) * dtype.itemsize > member.file_size:
+        raise ValueError(f"{name} claims {math.prod(shape)} elements of {dtype}, and has {member.file_size} bytes")
+    with archive.open(member) as data:
+        array: NDArray[Any] = np.lib.format.read_array(data, allow_pickle=False)
+    return array
 
 
 def _spec(name: str, array: NDArray[Any]) -> TensorSpec:

@@ -1,11 +1,14 @@
-"""torch modules: their weights as ``model.pt``, their class and its arguments by name, and the proof that both fit."""
+"""torch modules: their weights as ``model.pt``, their class and its arguments by name, and the proof that both fit.
+
+A ``torch.export`` program is a file of its own, ``model.pt2``, that needs no class; it is loaded as a module too.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import importlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +16,14 @@ import numpy as np
 import torch
 
 from registry.errors import InvalidInputError, NotFoundError, RefusedError
-from registry.frameworks import SavedModel
-from registry.frameworks.custom import files_in
+from registry.frameworks import safetensors
+from registry.frameworks.files import SAMPLES_NAME, inside
 from registry.frameworks.kinds import ModelFramework
-from registry.frameworks.samples import FILE_NAME as SAMPLES_NAME
 from registry.frameworks.samples import checked_samples, write_samples
+from registry.frameworks.saved import SavedModel
 from registry.frameworks.torch_file import read_tensors
+from registry.frameworks.torch_program import FILE_NAME as PROGRAM_NAME
+from registry.frameworks.torch_program import read_program, signature_of, write_program
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,7 +32,7 @@ FILE_NAME = "model.pt"
 
 
 def save(model: object, folder: Path, *, samples: NDArray[Any] | None = None) -> SavedModel:
-    """Write a module or a mapping of tensors as ``model.pt``; the same weights give the same bytes.
+    """Write a module or a mapping of tensors as ``model.pt``, a program as ``model.pt2``; the same in, the same bytes.
 
     A module's class is kept as ``module:qualname``, with its attribute ``hyperparameters`` (a dict of JSON values, the
     constructor's keyword arguments) if it has one. It is rebuilt from that at once, to prove that it can be.
@@ -37,33 +42,50 @@ def save(model: object, folder: Path, *, samples: NDArray[Any] | None = None) ->
     """
     if isinstance(model, torch.nn.Module):
         return _save_module(model, folder, samples)
+    if isinstance(model, torch.export.ExportedProgram):
+        return _save_program(model, folder, samples)
     if not isinstance(model, Mapping):
         raise InvalidInputError(f"a torch module or a mapping of tensors is asked for; found {type(model).__name__}.")
     if samples is not None:
         raise InvalidInputError("samples were given with bare tensors, which cannot be run: give the module itself.")
     torch.save(_owned(dict(model)), folder / FILE_NAME)
-    _prove(folder, {}, type(model))
+    _prove(folder, FILE_NAME, {}, type(model))
     return SavedModel(framework=ModelFramework.PYTORCH)
 
 
-def load(folder: Path, info: Mapping[str, Any]) -> Any:
+def load(folder: Path, files: tuple[str, ...], info: Mapping[str, Any]) -> Any:
     """Return the module in evaluation mode, on the CPU; without a class in ``info`` what the one file holds.
+
+    That is the module of a program (``.pt2``), or the tensors of any other file. Beside golden samples there must be
+    no second file; where there is, ``folder`` is given.
 
     Raises:
         RefusedError: The file is not safe to load, the class is no module, or the weights do not fit it.
-        NotFoundError: There are no files, or the class cannot be imported here.
+        NotFoundError: The class cannot be imported here.
     """
     if "class" in info:
         return _rebuild(info, read_tensors(folder / FILE_NAME))
-    files = [file for file in files_in(folder) if file.name != SAMPLES_NAME]
-    return read_tensors(files[0]) if len(files) == 1 else folder
+    found = [name for name in files if name != SAMPLES_NAME]
+    if len(found) != 1:
+        return folder
+    file = inside(folder, found[0])
+    match file.suffix.lower():
+        case ".pt2":
+            return read_program(file).module()
+        case ".safetensors":
+            return safetensors.read_tensors(file, as_torch=True)
+    return read_tensors(file)
 
 
 @contextlib.contextmanager
 def evaluating(module: torch.nn.Module) -> Iterator[None]:
-    """Switch to evaluation mode, and every submodule back to the mode that it was in (frozen ones stay frozen)."""
+    """Switch to evaluation mode, and every submodule back to the mode that it was in (frozen ones stay frozen).
+
+    The module of a program keeps the mode that it was exported in.
+    """
     modes = [(part, part.training) for part in module.modules()]
-    module.eval()
+    with contextlib.suppress(NotImplementedError):
+        module.eval()
     try:
         yield
     finally:
@@ -93,17 +115,51 @@ def predictor(module: torch.nn.Module) -> Callable[[NDArray[Any]], NDArray[Any]]
     return predict
 
 
+def run(module: torch.nn.Module, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+    """Return all tensors that a module gives for these inputs, in order, from tuples, lists and dicts as well."""
+    weights = next(module.parameters(), None)
+    device = torch.device("cpu") if weights is None else weights.device
+    with evaluating(module), torch.inference_mode():
+        found = module(*(torch.from_numpy(np.array(array, order="C")).to(device) for array in inputs))
+    return [part.cpu().numpy() for part in _tensors_of(found)]
+
+
+def _tensors_of(found: Any) -> Iterator[torch.Tensor]:
+    match found:
+        case torch.Tensor():
+            yield found
+        case Mapping():
+            for part in found.values():
+                yield from _tensors_of(part)
+        case tuple() | list():
+            for part in found:
+                yield from _tensors_of(part)
+        case _:
+            raise InvalidInputError(f"the module gives a {type(found).__name__} among its outputs, and no tensor.")
+
+
 def _save_module(module: torch.nn.Module, folder: Path, samples: NDArray[Any] | None) -> SavedModel:
     info = {"class": _class_name(type(module)), "arguments": _arguments(module)}
     inputs = None if samples is None else checked_samples(samples)
     torch.save(_owned(module.state_dict()), folder / FILE_NAME)
-    rebuilt = _prove(folder, info, type(module))
+    rebuilt = _prove(folder, FILE_NAME, info, type(module))
     if inputs is None:
         return SavedModel(framework=ModelFramework.PYTORCH, info=info)
     outputs = _outputs(module, inputs)
     _compare(outputs, _outputs(rebuilt, inputs), type(module))
     signature = write_samples(folder, inputs, outputs)
     return SavedModel(framework=ModelFramework.PYTORCH, info=info, signature=signature)
+
+
+def _save_program(program: torch.export.ExportedProgram, folder: Path, samples: NDArray[Any] | None) -> SavedModel:
+    write_program(program, folder / PROGRAM_NAME)
+    rebuilt = _prove(folder, PROGRAM_NAME, {}, type(program))
+    if samples is not None:
+        inputs = checked_samples(samples)
+        outputs = _outputs(program.module(), inputs)
+        _compare(outputs, _outputs(rebuilt, inputs), type(program))
+        write_samples(folder, inputs, outputs)
+    return SavedModel(framework=ModelFramework.PYTORCH, signature=signature_of(program))
 
 
 def _class_name(kind: type[torch.nn.Module]) -> str:
@@ -143,9 +199,9 @@ def _owned(state: dict[str, Any]) -> dict[str, Any]:
     return state
 
 
-def _prove(folder: Path, info: Mapping[str, Any], kind: type) -> Any:
+def _prove(folder: Path, name: str, info: Mapping[str, Any], kind: type) -> Any:
     try:
-        rebuilt = load(folder, info)
+        rebuilt = load(folder, (name,), info)
     except (RefusedError, NotFoundError) as error:
         raise _not_rebuilt(kind, str(error)) from error
     if info and type(rebuilt) is not kind:

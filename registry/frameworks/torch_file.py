@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import pickle
 import re
-import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from typing import Any
 import torch
 
 from registry.errors import RefusedError
+from registry.frameworks.archive import check_archive
 
 _GLOBAL = re.compile(r"GLOBAL ([\w.]+)")
 
@@ -28,7 +28,7 @@ def read_tensors(file: Path) -> Any:
             before 1.6, or its tensors claim more elements than it has bytes for.
         FileNotFoundError: There is no such file.
     """
-    _check_archive(file)
+    check_archive(file)
     try:
         loaded = torch.load(file, weights_only=True, map_location="cpu")
     except pickle.UnpicklingError as error:
@@ -41,18 +41,6 @@ def read_tensors(file: Path) -> Any:
     for tensor in _tensors_in(loaded):
         _check_claim(file, tensor)
     return loaded
-
-
-def _check_archive(file: Path) -> None:
-    """Refuse other than plain archives: torch inflates compressed members, and its old format allocates at sight."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            members = archive.infolist()
-    except zipfile.BadZipFile:
-        raise _refused(file, "it is no archive as torch.save writes them since 1.6") from None
-    total_bytes = sum(member.file_size for member in members)
-    if any(member.compress_type != zipfile.ZIP_STORED for member in members) or total_bytes > file.stat().st_size:
-        raise _refused(file, f"it would inflate to {total_bytes} bytes; torch.save does not compress")
 
 
 def _tensors_in(loaded: Any) -> Iterator[torch.Tensor]:

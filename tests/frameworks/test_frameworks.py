@@ -43,7 +43,8 @@ def test_importing_the_package_imports_no_framework() -> None:
 @pytest.mark.parametrize(
     ("name", "framework"),
     [
-        ("model.onnx", "onnx"), ("model.PT", "pytorch"), ("model.pth", "pytorch"), ("model.safetensors", "safetensors"),
+        ("model.onnx", "onnx"), ("model.PT", "pytorch"), ("model.pth", "pytorch"), ("model.pt2", "pytorch"),
+        ("model.safetensors", "safetensors"),
         ("model.keras", "tensorflow"), ("model.joblib", "sklearn"), ("model.skops", "sklearn"), ("model.bin", "custom"),
         ("model", "custom"), ("model.pkl", "custom"),
     ],
@@ -121,13 +122,11 @@ def test_samples_cannot_go_with_bytes(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("framework", [ModelFramework.CUSTOM, ModelFramework.SKLEARN, ModelFramework.SAFETENSORS])
-def test_a_kind_without_a_reader_gives_one_file_as_bytes_and_several_as_the_folder(
-    tmp_path: Path, framework: ModelFramework
-) -> None:
+def test_a_kind_without_a_reader_gives_one_file_as_bytes_and_several_as_the_folder(tmp_path: Path) -> None:
+    framework = ModelFramework.CUSTOM
     with pytest.raises(ArtifactNotFoundError):
         load(tmp_path, framework=framework, info={})
-    (tmp_path / "model.joblib").write_bytes(b"never unpickled")
+    (tmp_path / "model.pkl").write_bytes(b"never unpickled")
     assert load(tmp_path, framework=framework, info={}) == b"never unpickled"
     (tmp_path / "more").write_bytes(b"")
     assert load(tmp_path, framework=framework, info={}) == tmp_path
@@ -159,4 +158,10 @@ def _junk(file: Path) -> None:
 def test_golden_samples_that_are_not_safe_or_not_whole_are_refused(tmp_path: Path, write: Any) -> None:
     write(tmp_path / "samples.npz")
     with pytest.raises(RefusedError, match=r"samples\.npz holds no golden samples"):
+        read_samples(tmp_path)
+
+
+def test_golden_samples_are_not_given_room_for_more_than_they_hold(tmp_path: Path) -> None:
+    _claiming(tmp_path / "samples.npz")
+    with pytest.raises(RefusedError, match=r"inputs\.npy claims 1000000000000 elements of float64, and has \d+ bytes"):
         read_samples(tmp_path)
