@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import stat
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from registry.encoding import canonical_json, digest_of
 from registry.errors import ArtifactNotFoundError, IntegrityError, InvalidInputError
+from registry.parallel import each
 from registry.progress import Advance, track
 from registry.records import Artifact, FileEntry, Manifest
 from registry.store import AlreadyExistsError, ModelStore
@@ -19,6 +21,10 @@ from registry.store.contract import CHUNK_BYTES, check_key
 
 BYTES_NAME = "artifact.bin"
 """The name of the one file of an artifact that was given as bytes."""
+
+_LARGE_BYTES = 8 << 20
+_LARGE_AT_ONCE = 4
+"""Each large file on its way holds some pieces in memory: with 8 at once on S3 they came to 230 MB."""
 
 _OURS = {"metadata.json", "status.json", "variants"}
 
@@ -50,14 +56,19 @@ def from_path(path: str | os.PathLike[str]) -> list[Source]:
             f"there is no file or folder at {top} (looked in {Path.cwd()}); give the path of what was trained."
         )
     if not top.is_dir():
-        return [_source(top.resolve(), top.name)]  # a link that the caller named is meant; one inside a folder is not
+        return [from_file(top.resolve(), top.name)]  # a link that the caller named is meant; one inside a folder is not
     files = sorted(found for found in top.rglob("*") if found.is_symlink() or not found.is_dir())
     if not files:
         raise ArtifactNotFoundError(f"the folder {top} holds no files; there is nothing to register.")
-    return [_source(file, file.relative_to(top).as_posix()) for file in files]
+    return [from_file(file, file.relative_to(top).as_posix()) for file in files]
 
 
-def _source(file: Path, name: str) -> Source:
+def from_file(file: Path, name: str) -> Source:
+    """Return the source of one file, to be stored under ``name``.
+
+    Raises:
+        InvalidInputError: A link, a device or pipe, or a name that modelway keeps for its own files.
+    """
     if not stat.S_ISREG(file.lstat().st_mode):
         raise InvalidInputError(
             f"{file} is a link, device or pipe, and its content would not be its own: copy the file in its place."
@@ -93,14 +104,24 @@ def summary(manifest: Manifest | None) -> Artifact | None:
 def upload(store: ModelStore, folder: str, sources: list[Source], *, title: str) -> Manifest:
     """Create the files below ``folder``, hashing them as they stream, and return their manifest.
 
-    A file that is there already is kept if its bytes are the same: an earlier try put it there.
+    As many files are on their way at once as the store says pay off (``parallel``), in pieces: memory does not grow
+    with their sizes. A file that is there already is kept if its bytes are the same: an earlier try put it there.
 
     Raises:
         AlreadyExistsError: A file is there with other bytes.
         StoreError: The storage refused or did not answer.
     """
+
+    def one(source: Source, advance: Advance) -> FileEntry:
+        return _upload_one(store, f"{folder}/{source.name}", source, advance)
+
     with track(title, sum(source.size_bytes for source in sources), "bytes") as advance:
-        return manifest_of([_upload_one(store, f"{folder}/{source.name}", source, advance) for source in sources])
+        return manifest_of(each(one, sources, advance, at_once=_at_once(store, sources)))
+
+
+def _at_once(store: ModelStore, files: Sequence[Source | FileEntry]) -> int:
+    large = any(file.size_bytes > _LARGE_BYTES for file in files)
+    return min(store.parallel, _LARGE_AT_ONCE) if large else store.parallel
 
 
 def _upload_one(store: ModelStore, key: str, source: Source, advance: Advance) -> FileEntry:
@@ -152,23 +173,53 @@ def read_one(store: ModelStore, folder: str, manifest: Manifest) -> bytes:
         InvalidInputError: It has more than one file.
         IntegrityError: The file is missing or its bytes are not those recorded.
     """
+    entry = only_file(manifest)
+    key = f"{folder}/{entry.path}"
+    if store.local_path(key) is None:
+        data = io.BytesIO()  # unlike b"".join it does not hold the pieces and the whole at one time
+        hashed = _open(store, key, entry)
+        data.writelines(hashed)
+        hashed.check(store.address(key), entry)
+        return data.getvalue()
+    try:
+        whole = store.read(key)
+    except FileNotFoundError:
+        raise _missing(store, key, entry) from None
+    if (found := digest_of(whole)) != entry.sha256:
+        raise IntegrityError(store.address(key), entry.sha256, found)
+    return whole
+
+
+def only_file(manifest: Manifest) -> FileEntry:
+    """Return the one file of an artifact.
+
+    Raises:
+        InvalidInputError: It has more.
+    """
     if len(manifest.files) != 1:
         names = ", ".join(entry.path for entry in manifest.files[:5])
         raise InvalidInputError(
             f"this artifact has {len(manifest.files)} files ({names}), not one: use download to get them all."
         )
-    entry = manifest.files[0]
-    key = f"{folder}/{entry.path}"
-    hashed = _open(store, key, entry)
-    data = b"".join(hashed)
-    hashed.check(store.address(key), entry)
-    return data
+    return manifest.files[0]
+
+
+def verify(store: ModelStore, folder: str, manifest: Manifest, *, title: str) -> None:
+    """Read the files where they lie and compare their digests with the recorded ones.
+
+    Raises:
+        IntegrityError: A file is missing or its bytes are not those recorded.
+    """
+    with track(title, manifest.size_bytes, "bytes") as advance:
+        for entry in manifest.files:
+            key = f"{folder}/{check_key(entry.path)}"
+            _open(store, key, entry, advance).finish().check(store.address(key), entry)
 
 
 def fetch(store: ModelStore, folder: str, manifest: Manifest, to: Path, *, title: str) -> Path:
     """Copy the files into the folder ``to``, verified before they are given their names; return ``to``.
 
-    Files that are there with the same bytes stay.
+    Files that are there with the same bytes stay. As many are on their way at once as pay off, in pieces.
 
     Raises:
         IntegrityError: A file is missing or its bytes are not those recorded; nothing of it is left in ``to``.
@@ -176,15 +227,18 @@ def fetch(store: ModelStore, folder: str, manifest: Manifest, to: Path, *, title
     """
     if to.exists() and not to.is_dir():
         raise InvalidInputError(f"{to} is a file, and a folder is asked for: give another path.")
+
+    def one(entry: FileEntry, advance: Advance) -> None:
+        _fetch_one(store, f"{folder}/{check_key(entry.path)}", entry, to / entry.path, advance)
+
     with track(title, manifest.size_bytes, "bytes") as advance:
-        for entry in manifest.files:
-            _fetch_one(store, f"{folder}/{check_key(entry.path)}", entry, to / entry.path, advance)
+        each(one, manifest.files, advance, at_once=_at_once(store, manifest.files))
     return to
 
 
 def _fetch_one(store: ModelStore, key: str, entry: FileEntry, target: Path, advance: Advance) -> None:
     if target.exists():
-        if target.is_dir() or _Hashed(_read_file(target)).finish().digest != entry.sha256:
+        if target.is_dir() or digest_of_file(target) != entry.sha256:
             raise InvalidInputError(
                 f"{target} exists with another content and is not overwritten: give an empty folder, or remove it."
             )
@@ -203,6 +257,11 @@ def _fetch_one(store: ModelStore, key: str, entry: FileEntry, target: Path, adva
         Path(temporary).unlink(missing_ok=True)
 
 
+def digest_of_file(path: Path) -> str:
+    """Return ``sha256:`` and the hexadecimal digest of a file's bytes."""
+    return _Hashed(_read_file(path)).finish().digest
+
+
 def _open(store: ModelStore, key: str, entry: FileEntry, advance: Advance | None = None) -> _Hashed:
     return _Hashed(_present(store, key, entry), advance)
 
@@ -211,4 +270,8 @@ def _present(store: ModelStore, key: str, entry: FileEntry) -> Iterator[bytes]:
     try:
         yield from store.chunks(key)
     except FileNotFoundError:
-        raise IntegrityError(store.address(key), entry.sha256, "no such file") from None
+        raise _missing(store, key, entry) from None
+
+
+def _missing(store: ModelStore, key: str, entry: FileEntry) -> IntegrityError:
+    return IntegrityError(store.address(key), entry.sha256, "no such file")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -32,12 +33,21 @@ def listen(listener: Listener) -> Iterator[None]:
 
 @contextmanager
 def track(title: str, total: int, unit: str) -> Iterator[Advance]:
-    """Give a function to call with the number of ``unit`` done since the last call; a unit is ``bytes`` or a plural."""
+    """Give a function to call with the number of ``unit`` done since the last call; a unit is ``bytes`` or a plural.
+
+    It may be called from any thread; the listener hears one call at a time.
+    """
     if not _listeners:
         yield lambda _amount: None
         return
     advance, end = _listeners[-1].begin(title, total, unit)
+    one_at_a_time = threading.Lock()
+
+    def advance_locked(amount: int) -> None:
+        with one_at_a_time:
+            advance(amount)
+
     try:
-        yield advance
+        yield advance_locked
     finally:
         end()

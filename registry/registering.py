@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import os
-import tempfile
 from collections.abc import Iterable, Mapping
-from contextlib import nullcontext
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from registry import artifacts, frameworks
-from registry.encoding import canonical_json, digest_of, parse_record, readable_json
-from registry.errors import ConflictError, InvalidInputError, VersionExistsError
+from registry import artifacts
+from registry.drafting import Draft, Given, bump_of, describe, drafted
+from registry.encoding import digest_of, parse_record, readable_json
+from registry.errors import ConflictError, VersionExistsError
 from registry.events import Abandoned, Registered, Reserved
 from registry.frameworks.kinds import ModelFramework
 from registry.guard import plan_name
@@ -23,7 +21,7 @@ from registry.metrics import ModelMetrics
 from registry.names import check_name
 from registry.plan import plan_reserve
 from registry.reading import Reading
-from registry.records import Description, Manifest, ModelVersion, Sidecar, tags_of
+from registry.records import Manifest, ModelVersion, Sidecar
 from registry.signature import Signature
 from registry.state import ModelState
 from registry.store import AlreadyExistsError
@@ -33,17 +31,6 @@ from registry.wishes import Wish
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-
-@dataclass(frozen=True)
-class Draft:
-    """A registration, checked, before anything is written."""
-
-    described: Description
-    sources: list[artifacts.Source] = field(default_factory=list)
-    form: Literal["bytes", "file", "folder", "model", "none"] = "none"
-    framework_info: dict[str, Any] = field(default_factory=dict)
-    measured_on: dict[str, str] = field(default_factory=dict)
 
 
 class Registering(Reading):
@@ -66,6 +53,7 @@ class Registering(Reading):
         signature: Signature | None = None,
         lineage: Mapping[str, Any] | None = None,
         samples: NDArray[Any] | None = None,
+        allow_pickle: AbstractSet[str] | None = None,
         idempotency_key: str | None = None,
         actor: str | None = None,
     ) -> ModelVersion:
@@ -75,7 +63,8 @@ class Registering(Reading):
             name: The model; the first version makes it.
             artifact: Bytes, or the path of a file or folder. At most one of ``artifact``, ``artifact_path`` and
                 ``model``.
-            model: An object that its framework can save: a torch module, an ONNX model, a dict of tensors.
+            model: An object that its framework can save: a torch module or program, a scikit-learn estimator, a Keras
+                model, an ONNX model, a dict of tensors or arrays, or what a Saver takes.
             artifact_path: The path of a file or folder.
             version: A label (``1``, ``"v1"``, ``"1.2.0"``); None for the next one.
             bump: Which part of the greatest semantic version to count up: ``major``, ``minor`` or ``patch``.
@@ -87,6 +76,8 @@ class Registering(Reading):
             signature: Inputs and outputs, where the framework cannot tell.
             lineage: Where it comes from: data digests, code revision, run id; anything that JSON can hold.
             samples: Real inputs, first axis the batch; with ``model``, kept beside it with the model's own outputs.
+            allow_pickle: Names (``module.name``) that a pickle, or a scikit-learn estimator, may use beside those that
+                are known to be safe; the same must be given to load it. None takes no pickle of an object.
             idempotency_key: The same key gives the same version, however often the call is repeated.
             actor: Who is recorded as registering.
 
@@ -102,19 +93,17 @@ class Registering(Reading):
         check_name(name)
         if not self._is_named(name):
             plan_name(self._root.read().state, name)
-        described = Description(
-            framework=None if framework is None else ModelFramework.parse(framework),
-            metrics=ModelMetrics.of(metrics),
-            parameters=_json_able("parameters", parameters),
-            tags=tags_of(tags),
+        described = describe(
+            framework=framework,
+            metrics=metrics,
+            parameters=parameters,
+            tags=tags,
             description=description,
             signature=signature,
-            lineage=_json_able("lineage", lineage),
+            lineage=lineage,
         )
-        # Making and removing a folder costs as much as all the rest, and only a model that is saved needs one.
-        with tempfile.TemporaryDirectory(prefix="modelway-") if model is not None else nullcontext("") as scratch:
-            draft = _draft(described, _Given(artifact, model, artifact_path, samples), Path(scratch))
-            wish = Wish(name, version, None if bump is None else _bump(bump), idempotency_key, actor or self.actor)
+        wish = Wish(name, version, None if bump is None else bump_of(bump), idempotency_key, actor or self.actor)
+        with drafted(described, Given(artifact, model, artifact_path, samples, allow_pickle)) as draft:
             return self._register(wish, draft)
 
     def register_model(
@@ -253,54 +242,3 @@ class _Place:
     def abandon(self, known: Snapshot[ModelState]) -> Abandoned | None:
         """Give the label up, unless another try with the same key has finished or given up meanwhile."""
         return Abandoned(version=self.key, reason="retried with other bytes") if self.is_ours(known) else None
-
-
-@dataclass(frozen=True)
-class _Given:
-    """What the caller gave to store: at most one of them."""
-
-    artifact: bytes | str | os.PathLike[str] | None
-    model: object | None
-    artifact_path: str | os.PathLike[str] | None
-    samples: NDArray[Any] | None
-
-
-def _draft(described: Description, given: _Given, scratch: Path) -> Draft:
-    path = given.artifact if given.artifact_path is None else given.artifact_path
-    if sum(way is not None for way in (given.artifact, given.model, given.artifact_path)) > 1:
-        raise InvalidInputError("give one of artifact, artifact_path and model: each of them says what to store.")
-    if given.samples is not None and given.model is None:
-        raise InvalidInputError("samples go with model=, which is run on them; found samples without a model.")
-    if given.model is not None:
-        saved = frameworks.save(given.model, scratch, framework=described.framework, samples=given.samples)
-        signature = described.signature or saved.signature
-        described = described.model_copy(update={"framework": saved.framework, "signature": signature})
-        return Draft(described, artifacts.from_path(scratch), "model", dict(saved.info))
-    if path is None:
-        return Draft(described)
-    if isinstance(path, bytes | bytearray | memoryview):
-        return Draft(described, artifacts.from_bytes(bytes(path)), "bytes")
-    sources, folder = artifacts.from_path(path), Path(path).is_dir()
-    if described.framework is None and not folder:
-        described = described.model_copy(update={"framework": frameworks.guess(Path(path))})
-    return Draft(described, sources, "folder" if folder else "file")
-
-
-def _bump(word: Bump | str) -> Bump:
-    try:
-        return Bump(str(word).lower())
-    except ValueError:
-        raise InvalidInputError(
-            f"{word!r} is no part of a semantic version; bump is one of: {', '.join(Bump)}."
-        ) from None
-
-
-def _json_able(what: str, values: Mapping[str, Any] | None) -> dict[str, Any]:
-    try:
-        # There and back: tuples become lists and numbers as keys become strings now, not when somebody reads it.
-        stored: dict[str, Any] = json.loads(canonical_json(dict(values or {})))
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(
-            f"{what} cannot be stored as JSON: {error}. Use numbers, strings, lists and dicts."
-        ) from None
-    return stored

@@ -77,21 +77,6 @@ def test_a_download_that_fails_leaves_no_part_of_the_file(
     assert left == {"a.bin"}, "what was verified before"
 
 
-def test_a_folder_comes_back_as_a_verified_copy(models: ModelRegistry, tmp_path: Path, own_folders: Path) -> None:
-    source = tmp_path / "source"
-    source.mkdir()
-    _folder(models, source)
-
-    folder = models.load("digits")
-
-    assert own_folders in folder.parents
-    assert (folder / "below" / "c.bin").read_bytes() == (source / "below" / "c.bin").read_bytes()
-    assert models.load("digits") == folder
-    (folder / "a.bin").write_bytes(b"changed")
-    with pytest.raises(InvalidInputError, match="exists with another content"):
-        models.load("digits")
-
-
 def test_a_loaded_model_is_used_like_the_model(models: ModelRegistry) -> None:
     module = _linear()
     models.register("digits", model=module)
@@ -102,9 +87,46 @@ def test_a_loaded_model_is_used_like_the_model(models: ModelRegistry) -> None:
     assert metadata.version == loaded.metadata.version == "v1"
     assert loaded(torch.zeros(1, 3)).shape == (1, 2)
     assert loaded.in_features == model.in_features == 3
+    assert {"in_features", "metadata"} <= set(dir(loaded))
     assert repr(loaded) == "LoadedModel(digits:v1, Linear)"
     with pytest.raises(AttributeError, match="weights_of_another"):
         _ = loaded.weights_of_another
+
+
+def test_items_and_length_of_a_loaded_model_are_the_models_and_iterating_unpacks_it(models: ModelRegistry) -> None:
+    models.register("digits", model={"weight": torch.ones(3), "bias": torch.zeros(1), "scale": torch.ones(1)})
+
+    loaded = models.load_model("digits")
+
+    assert torch.equal(loaded["weight"], torch.ones(3))
+    assert "bias" in loaded
+    assert "metadata" not in loaded
+    assert len(loaded) == 3
+    assert [type(part).__name__ for part in loaded] == ["dict", "ModelVersion"]
+    with pytest.raises(KeyError, match="other"):
+        _ = loaded["other"]
+
+
+def test_a_loaded_model_without_length_or_items_says_so_like_the_model(models: ModelRegistry) -> None:
+    models.register("digits", model=_linear())
+
+    loaded = models.load_model("digits")
+
+    with pytest.raises(TypeError, match=r"'Linear' has no len|has no len"):
+        len(loaded)
+    with pytest.raises(TypeError, match="not subscriptable"):
+        _ = loaded["weight"]
+    with pytest.raises(TypeError, match=r"not iterable|not a container"):
+        _ = "weight" in loaded
+    with pytest.raises(TypeError, match="not callable"):
+        LoadedModel(b"weights", loaded.metadata)()
+
+
+def test_a_loaded_model_is_true_also_when_it_is_empty(models: ModelRegistry) -> None:
+    models.register("digits", b"")
+
+    assert models.load_model("digits")
+    assert len(models.load_model("digits")) == 0
 
 
 def test_a_loaded_model_can_be_copied_and_pickled(models: ModelRegistry) -> None:
@@ -114,3 +136,14 @@ def test_a_loaded_model_can_be_copied_and_pickled(models: ModelRegistry) -> None
     for again in (copy.copy(loaded), copy.deepcopy(loaded), pickle.loads(pickle.dumps(loaded))):  # noqa: S301 - our own
         assert isinstance(again, LoadedModel)
         assert (again.model, again.metadata) == (b"weights", loaded.metadata)
+
+
+def test_a_deep_copy_keeps_the_version_of_a_model_that_copies_itself(models: ModelRegistry) -> None:
+    models.register("digits", b"weights")
+    loaded = LoadedModel(torch.nn.Parameter(torch.ones(3)), models.get_version("digits", 1))
+
+    again = copy.deepcopy(loaded)
+
+    assert isinstance(again, LoadedModel)
+    assert again.metadata == loaded.metadata
+    assert again.model is not loaded.model

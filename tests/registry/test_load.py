@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import pytest
+import skops.io
 import torch
 from onnx import TensorProto, helper
+from sklearn.preprocessing import FunctionTransformer
 
 from registry import ModelRegistry, ModelStore
 from registry.encoding import digest_of
@@ -23,6 +26,7 @@ from registry.errors import (
     RefusedError,
     VersionNotFoundError,
 )
+from registry.signature import Signature, TensorSpec
 
 Register: TypeAlias = Callable[[ModelRegistry, Path], None]
 Way: TypeAlias = Callable[[ModelRegistry, Path], Any]
@@ -238,3 +242,63 @@ def test_what_is_read_by_its_suffix_comes_back_as_its_framework_gives_it(models:
 
     assert torch.equal(models.load("digits", 1)["weight"], torch.ones(3))
     assert models.load("digits", 2) == buffer.getvalue()
+
+
+def test_a_pickle_is_bytes_until_the_caller_allows_it(models: ModelRegistry, tmp_path: Path) -> None:
+    (tmp_path / "model.pkl").write_bytes(pickle.dumps({"weights": [1, 2], "kind": Path}))
+    models.register("digits", tmp_path / "model.pkl")
+
+    assert models.load("digits") == (tmp_path / "model.pkl").read_bytes()
+    with pytest.raises(RefusedError, match=r"pathlib\.Path"):
+        models.load("digits", allow_pickle=set())
+    assert models.load("digits", allow_pickle={"pathlib.Path"}) == {"weights": [1, 2], "kind": Path}
+    assert models.load_model("digits", allow_pickle={"pathlib.Path"})["weights"] == [1, 2]
+
+
+def test_bytes_that_are_a_pickle_stay_bytes(models: ModelRegistry) -> None:
+    models.register("digits", pickle.dumps([1]))
+
+    assert models.load("digits", allow_pickle=set()) == pickle.dumps([1])
+
+
+def test_what_a_model_may_use_is_named_to_load(models: ModelRegistry, tmp_path: Path) -> None:
+    skops.io.dump(FunctionTransformer(np.nanmax), tmp_path / "model.skops")
+    models.register("digits", tmp_path / "model.skops")
+
+    with pytest.raises(RefusedError, match=r"it uses numpy\.nanmax, which are not known to be safe"):
+        models.load("digits")
+    assert models.load("digits", allow_pickle={"numpy.nanmax"}).func is np.nanmax
+
+
+def test_a_signature_is_checked_when_that_is_asked_for(models: ModelRegistry) -> None:
+    right = Signature(
+        inputs=(TensorSpec(name="input", dtype="float32", shape=(-1, 3)),),
+        outputs=(TensorSpec(name="output", dtype="float32", shape=(-1, 2)),),
+    )
+    wrong = right.model_copy(update={"outputs": (TensorSpec(name="output", dtype="float32", shape=(-1, 5)),)})
+    samples = np.ones((4, 3), np.float32)
+    models.register("digits", model=_linear(), samples=samples)
+    models.register("digits", model=_linear(), samples=samples, signature=wrong)
+    models.register("digits", model=_linear(), signature=wrong)
+
+    assert models.load("digits", 1, check_signature=True).in_features == 3
+    for version in (2, 3):
+        assert models.load("digits", version).in_features == 3
+        with pytest.raises(RefusedError, match="does not fit the signature"):
+            models.load("digits", version, check_signature=True)
+        with pytest.raises(RefusedError, match="does not fit the signature"):
+            models.load_model("digits", version, check_signature=True)
+
+
+def test_what_has_no_signature_or_is_no_model_cannot_be_checked(models: ModelRegistry, tmp_path: Path) -> None:
+    signature = Signature(inputs=(TensorSpec(name="input", dtype="float32", shape=(-1, 3)),))
+    (tmp_path / "source").mkdir()
+    _folder(models, tmp_path / "source")
+    models.register("digits", tmp_path / "source", signature=signature)
+    models.register("digits", b"weights", signature=signature)
+
+    with pytest.raises(InvalidInputError, match="digits:v1 has no signature: load it without check_signature"):
+        models.load("digits", 1, check_signature=True)
+    for version in (2, 3):
+        with pytest.raises(InvalidInputError):
+            models.load("digits", version, check_signature=True)

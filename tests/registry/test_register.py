@@ -192,7 +192,7 @@ def test_status_says_where_the_version_stands_now(models: ModelRegistry, store: 
         ([{"version": 3}, {"version": "v1"}, {}], ["v3", "v1", "v4"]),
         ([{"version": "1.2.0"}, {}, {"bump": "minor"}, {"bump": "MAJOR"}], ["1.2.0", "1.2.1", "1.3.0", "2.0.0"]),
         ([{"bump": "minor"}, {"bump": "patch"}], ["1.0.0", "1.0.1"]),
-        ([{"version": "v2.0.0-rc.1"}, {}], ["v2.0.0-rc.1", "2.0.1"]),
+        ([{"version": "v2.0.0-rc.1"}, {}], ["v2.0.0-rc.1", "2.0.0"]),
     ],
 )
 def test_labels_are_given_or_counted(models: ModelRegistry, wishes: list[dict[str, Any]], labels: list[str]) -> None:
