@@ -17,7 +17,7 @@ from rich.table import Table
 
 from registry import ModelRegistry
 from registry.cli.text import plain
-from registry.config import DEFAULT_LOCATION, configured_location
+from registry.default import default_registry
 from registry.store import open_store
 from tasks.outcome import Outcome
 from tasks.telling import STEP
@@ -167,8 +167,7 @@ def _next_steps(outcome: Outcome, config: str, curl: str | None) -> list[str]:
 def _command(url: str) -> str:
     """Return how this command line is called for the registry at ``url`` from the working folder."""
     program = "modelway" if shutil.which("modelway") else _near(str(Path(sys.argv[0]).absolute()))
-    found_anyway = open_store(configured_location() or DEFAULT_LOCATION).url
-    return program if open_store(url).url == found_anyway else f"{program} --url {shlex.quote(url)}"
+    return program if open_store(url).url == default_registry().url else f"{program} --url {shlex.quote(url)}"
 
 
 def _escaped(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import socket
 import tomllib
@@ -23,13 +24,14 @@ class RegistryConfig(Record):
     """Where the registry lies and how new models number their versions.
 
     ``bucket_name`` (with ``project_id`` and ``region``, as document 004 writes them) is short for ``url="gs://BUCKET"``.
+    ``storage_options`` goes to the bucket's client; it is not shown when the config is printed.
     """
 
     url: str | None = None
     project_id: str | None = None
     bucket_name: str | None = None
     region: str | None = None
-    storage_options: dict[str, Any] = Field(default_factory=dict)
+    storage_options: dict[str, Any] = Field(default_factory=dict, repr=False)
     versioning: Strategy = Field(default=Strategy.AUTOMATIC, strict=False)
 
     @property
@@ -43,6 +45,16 @@ class RegistryConfig(Record):
             raise InvalidInputError("give a RegistryConfig either a url or a bucket_name, not both.")
         return f"gs://{self.bucket_name}" if self.bucket_name is not None else self.url
 
+    @property
+    def client_options(self) -> dict[str, Any]:
+        """What the bucket's client is given: settings of the machine, the project, ``storage_options``; the last wins.
+
+        Raises:
+            InvalidInputError: The machine's settings are not what they should be.
+        """
+        project = {} if self.project_id is None else {"project": self.project_id}
+        return {**configured_storage_options(), **project, **self.storage_options}
+
 
 def configured_location(start: Path | None = None) -> str | None:
     """Return ``MODELWAY_URL``, else ``url`` of ``[tool.modelway]`` in the nearest pyproject.toml, else None.
@@ -53,12 +65,42 @@ def configured_location(start: Path | None = None) -> str | None:
     """
     if url := os.environ.get("MODELWAY_URL"):
         return url
-    for folder in ((start or Path.cwd()).resolve(), *(start or Path.cwd()).resolve().parents):
+    folder, settings = _nearest_settings(start)
+    url = settings.get("url")
+    return None if url is None else url if "://" in url else str(folder / url)
+
+
+def configured_storage_options(start: Path | None = None) -> dict[str, Any]:
+    """Return ``MODELWAY_STORAGE_OPTIONS`` (a JSON object), else ``[tool.modelway.storage_options]``, else nothing.
+
+    Args:
+        start: The folder to begin to look for a pyproject.toml at; the working folder by default.
+
+    Raises:
+        InvalidInputError: It is not a JSON object, or not a table. Its text is not shown: it may hold a secret.
+    """
+    source = "MODELWAY_STORAGE_OPTIONS"
+    if text := os.environ.get(source):
+        try:
+            options = json.loads(text)
+        except ValueError as error:
+            raise InvalidInputError(f"{source} is not JSON: {str(error).partition(':')[0]}.") from None
+    else:
+        folder, settings = _nearest_settings(start)
+        source, options = f"storage_options in {folder / 'pyproject.toml'}", settings.get("storage_options", {})
+    if not isinstance(options, dict):
+        raise InvalidInputError(f'{source} must hold names and values, such as {{"endpoint_url": "https://..."}}.')
+    return options
+
+
+def _nearest_settings(start: Path | None) -> tuple[Path, dict[str, Any]]:
+    """Return the nearest folder with a pyproject.toml, and its ``[tool.modelway]``."""
+    first = (start or Path.cwd()).resolve()
+    for folder in (first, *first.parents):
         file = folder / "pyproject.toml"
         if file.is_file():
-            url = tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("modelway", {}).get("url")
-            return None if url is None else url if "://" in url else str(folder / url)
-    return None
+            return folder, tomllib.loads(file.read_text(encoding="utf-8")).get("tool", {}).get("modelway", {})
+    return first, {}
 
 
 def default_actor() -> str:

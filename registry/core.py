@@ -20,11 +20,10 @@ from registry.guard import Guard, GuardSet, RootEvent, RootMachine, RootState
 from registry.log import EventLog, Snapshot, read_together
 from registry.log.event_log import Decide
 from registry.names import check_name, near
-from registry.records import Approval, Deployed, ModelVersion
-from registry.stages import ModelStage
+from registry.records import ModelVersion
 from registry.state import ModelMachine, ModelState
 from registry.store import AlreadyExistsError, InMemoryModelStore, ModelStore, open_store
-from registry.views import aliases_by_version, version_of
+from registry.views import aliases_by_version, status_of, version_of
 
 Recorded = TypeVar("Recorded", bound=StoredRecord)
 ModelLog = EventLog[ModelState, ModelEvent]
@@ -38,22 +37,6 @@ class RegistryIdentity(StoredRecord):
     format: int = FORMAT
     id: str
     created_at: datetime
-
-
-class Status(StoredRecord):
-    """``status.json``: where a version stood after event ``as_of``; a projection that the log can rebuild."""
-
-    format: int = FORMAT
-    model: str
-    version: str
-    stage: ModelStage
-    stage_since: datetime
-    aliases: tuple[str, ...]
-    approvals: tuple[Approval, ...]
-    deployments: tuple[Deployed, ...]
-    variants: tuple[str, ...]
-    chosen_variant: str | None
-    as_of: int
 
 
 class _OldGuardError(ModelwayError):
@@ -93,7 +76,9 @@ class RegistryCore:
             raise InvalidInputError("give a ModelRegistry either a location or a store, not both.")
         self.actor = actor or default_actor()
         where = location if location is not None else self.config.location or configured_location()
-        self.store = store or (open_store(where) if where is not None else InMemoryModelStore())
+        if store is None and where is not None:
+            store = open_store(where, storage_options=self.config.client_options)
+        self.store = store or InMemoryModelStore()
         self._identity: RegistryIdentity | None = None
         self._root: EventLog[RootState, RootEvent] = EventLog(self.store, "", RootMachine())
         self._logs: dict[str, ModelLog] = {}
@@ -279,19 +264,7 @@ class RegistryCore:
             version = None if key is None else known.state.versions.get(key)
             if key is None or version is None or version.status != "registered":
                 continue
-            shown = self._version(name, known, key)
-            status = Status(
-                model=name,
-                version=shown.version,
-                stage=shown.stage,
-                stage_since=shown.stage_since,
-                aliases=shown.aliases,
-                approvals=shown.approvals,
-                deployments=shown.deployments,
-                variants=shown.variants,
-                chosen_variant=None if version.choice is None else version.choice.key,
-                as_of=known.number,
-            )
+            status = status_of(name, known, key)
             # The event is in the log: a projection that could not be written is late, not lost.
             with contextlib.suppress(StoreError):
                 self.store.replace(f"models/{name}/{version.path}/status.json", readable_json(status))

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any
 
-from registry.config import DEFAULT_LOCATION, configured_location
+from registry.config import DEFAULT_LOCATION, configured_location, configured_storage_options
 from registry.loading import LoadedModel
 from registry.metrics import ModelMetrics
 from registry.records import ModelVersion
@@ -22,9 +22,13 @@ _opening = threading.Lock()
 
 def default_registry() -> ModelRegistry:
     """Return the registry at ``MODELWAY_URL``, else at ``[tool.modelway]``'s ``url``, else at ``./.modelway``."""
-    store = open_store(configured_location() or DEFAULT_LOCATION)
+    location, options = configured_location() or DEFAULT_LOCATION, configured_storage_options()
+    # The same words name another folder from another working folder, and another bucket with other options.
+    key = f"{location if '://' in location else os.path.abspath(location)} {sorted(options.items())}"  # noqa: PTH100 - Path would follow links
     with _opening:
-        return _opened.setdefault(store.url, ModelRegistry(store=store))
+        if key not in _opened:
+            _opened[key] = ModelRegistry(store=open_store(location, storage_options=options))
+        return _opened[key]
 
 
 def register_model(

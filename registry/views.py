@@ -3,12 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime
 
+from registry.base import StoredRecord
+from registry.encoding import FORMAT
 from registry.events import Moved, Restored, RolledBack, parse_event
 from registry.log.record import LogRecord, Snapshot
-from registry.records import ModelVersion, StageTransition
+from registry.records import Approval, Deployed, ModelVersion, StageTransition
 from registry.stages import ModelStage
 from registry.state import ModelState
+
+
+class Status(StoredRecord):
+    """``status.json``: where a version stood after event ``as_of``; a projection that the log can rebuild."""
+
+    format: int = FORMAT
+    model: str
+    version: str
+    stage: ModelStage
+    stage_since: datetime
+    aliases: tuple[str, ...]
+    approvals: tuple[Approval, ...]
+    deployments: tuple[Deployed, ...]
+    variants: tuple[str, ...]
+    chosen_variant: str | None
+    as_of: int
+
+
+def status_of(name: str, known: Snapshot[ModelState], key: str) -> Status:
+    """Return what ``status.json`` of one registered version says in ``known``; ``key`` is its canonical label."""
+    version = known.state.versions[key]
+    return Status(
+        model=name,
+        version=version.label,
+        stage=version.stage,
+        stage_since=version.stage_since,
+        aliases=aliases_by_version(known.state).get(key, ()),
+        approvals=version.approvals,
+        deployments=version.deployments,
+        variants=tuple(version.variants),
+        chosen_variant=None if version.choice is None else version.choice.key,
+        as_of=known.number,
+    )
 
 
 def aliases_by_version(state: ModelState) -> dict[str, tuple[str, ...]]:

@@ -6,12 +6,17 @@ Rules that every backend keeps:
   reader sees all of its bytes or nothing. A backend that cannot do this is refused, never worked around.
 - A read that the storage answered with "not there" raises FileNotFoundError or gives None; one that it did not answer
   raises a StoreError. The two are never confused.
+- What one writer was told is written, every reader sees at once, in ``list`` too; nothing is cached.
+- A store can be pickled, and what comes out opens the same place in another process; one that cannot says so.
+
+``registry.testing.conformance`` holds a store to all of this.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 
 from registry.errors import ConflictError, InvalidInputError
@@ -33,8 +38,8 @@ def check_key(key: str) -> str:
     Raises:
         InvalidInputError: It is none.
     """
-    parts = key.split("/")
-    if any(part in {"", ".", ".."} for part in parts) or "\\" in key or not key.isprintable():
+    parts = f"/{key}/"
+    if "//" in parts or "/./" in parts or "/../" in parts or "\\" in key or not key.isprintable():
         raise InvalidInputError(
             f"{key!r} is no storage key: use a relative path without '..', empty parts or backslashes."
         )
@@ -46,6 +51,9 @@ class ModelStore(ABC):
 
     url: str
     """Where the store lies, as users write it (``file:///data/models``)."""
+
+    parallel: int = 1
+    """How many transfers at once pay off: 1 on a disk, several where each waits for a network."""
 
     @abstractmethod
     def read(self, key: str) -> bytes:
@@ -73,6 +81,13 @@ class ModelStore(ABC):
     def replace(self, key: str, data: bytes) -> None:
         """Write ``data`` under ``key``, whatever was there; atomic for readers, and only for what can be rebuilt."""
 
+    def sweep(self, *, older_than_s: float, dry_run: bool = True) -> list[str]:  # noqa: ARG002 - a seam, as above
+        """Return what unfinished writes left behind that is older than ``older_than_s``; removed unless ``dry_run``.
+
+        Temporary files and uploads that were never completed; never anything that a reader can see.
+        """
+        return []
+
     @abstractmethod
     def list(self, prefix: str) -> list[str]:
         """Return all keys below the folder ``prefix``, sorted; empty when there are none."""
@@ -97,6 +112,14 @@ class ModelStore(ABC):
         Raises:
             FileNotFoundError: There is no such key.
         """
+
+    def modified(self, key: str) -> datetime | None:  # noqa: ARG002 - a seam for backends that know it
+        """Return when ``key`` was last written by the storage's own clock, aware, UTC; None if it cannot say.
+
+        Raises:
+            FileNotFoundError: There is no such key.
+        """
+        return None
 
     def local_path(self, key: str) -> Path | None:  # noqa: ARG002 - a seam for backends that have one
         """Return the file that holds ``key`` where bytes lie on this machine, else None."""

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from typing_extensions import override
@@ -34,20 +37,23 @@ class FileModelStore(ModelStore):
         if self.root.exists() and not self.root.is_dir():
             raise StoreError(f"{self.root} is a file, and a registry needs a folder: give another path.")
         self.url = self.root.as_uri()
+        self._top = f"{self.root}{'' if self.root == self.root.parent else os.sep}"
 
     @override
     def read(self, key: str) -> bytes:
         with _translated(key):
-            return self._path(key).read_bytes()
+            return _content(self._name(key))
 
     @override
     def read_many(self, keys: Sequence[str]) -> list[bytes | None]:
         found: list[bytes | None] = []
-        for key in keys:
-            try:
-                found.append(self.read(key))
-            except FileNotFoundError:
-                found.append(None)
+        with _translated(self.url):
+            for key in keys:
+                # A reader of a log asks for records that are not there yet, always: so this is made to be cheap.
+                try:
+                    found.append(_content(self._name(key)))
+                except FileNotFoundError:
+                    found.append(None)
         return found
 
     @override
@@ -75,6 +81,20 @@ class FileModelStore(ModelStore):
             Path(temporary).replace(target)
 
     @override
+    def sweep(self, *, older_than_s: float, dry_run: bool = True) -> list[str]:
+        found: list[str] = []
+        latest = time.time() - older_than_s
+        with _translated(self.url):
+            for folder, _, names in os.walk(self.root, onerror=_unless_gone):
+                for path in (Path(folder, name) for name in names if name.startswith(_TEMPORARY)):
+                    with contextlib.suppress(FileNotFoundError):  # its writer has just finished
+                        if path.stat().st_mtime <= latest:
+                            found.append(path.relative_to(self.root).as_posix())
+                            if not dry_run:
+                                path.unlink()
+        return sorted(found)
+
+    @override
     def list(self, prefix: str) -> list[str]:
         top = self._path(prefix) if prefix else self.root
         with _translated(prefix):
@@ -94,12 +114,20 @@ class FileModelStore(ModelStore):
                 yield piece
 
     @override
+    def modified(self, key: str) -> datetime:
+        with _translated(key):
+            return datetime.fromtimestamp(os.stat(self._name(key)).st_mtime, UTC)  # noqa: PTH116 - a name, not a path object
+
+    @override
     def local_path(self, key: str) -> Path:
         """Return the file that holds ``key``."""
         return self._path(key)
 
     def _path(self, key: str) -> Path:
         return self.root / check_key(key)
+
+    def _name(self, key: str) -> str:
+        return self._top + check_key(key)
 
     @contextlib.contextmanager
     def _temporary(self, target: Path, chunks: Iterator[bytes], *, durable: bool) -> Iterator[str]:
@@ -123,6 +151,11 @@ class FileModelStore(ModelStore):
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name)  # noqa: PTH108 - a name, not a path object
+
+
+def _content(name: str) -> bytes:
+    with io.FileIO(name) as file:
+        return file.readall()
 
 
 def _taken(target: Path) -> AlreadyExistsError:

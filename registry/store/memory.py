@@ -5,9 +5,13 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import NoReturn
 
 from typing_extensions import override
 
+from registry import clock
+from registry.errors import InvalidInputError
 from registry.store.contract import CHUNK_BYTES, AlreadyExistsError, ModelStore, check_key
 
 _numbers = itertools.count(1)
@@ -22,7 +26,14 @@ class InMemoryModelStore(ModelStore):
         """Make a store of its own; ``named`` gives the one that a ``memory://NAME`` URL stands for."""
         self.url = f"memory://{name or f'unnamed-{next(_numbers)}'}"
         self._bytes: dict[str, bytes] = {}
+        self._written: dict[str, datetime] = {}
         self._lock = threading.Lock()
+
+    def __reduce__(self) -> NoReturn:
+        raise InvalidInputError(
+            f"{self.url} lies in the memory of this process, and no other process can open it: keep the registry in a "
+            f"folder or a bucket to share it."
+        )
 
     @classmethod
     def named(cls, name: str) -> InMemoryModelStore:
@@ -46,7 +57,7 @@ class InMemoryModelStore(ModelStore):
         with self._lock:
             if check_key(key) in self._bytes:
                 raise AlreadyExistsError(f"{self.url}/{key} exists already and is never overwritten.")
-            self._bytes[key] = bytes(data)
+            self._set(key, data)
 
     @override
     def upload(self, key: str, chunks: Iterator[bytes]) -> None:
@@ -55,7 +66,7 @@ class InMemoryModelStore(ModelStore):
     @override
     def replace(self, key: str, data: bytes) -> None:
         with self._lock:
-            self._bytes[check_key(key)] = bytes(data)
+            self._set(check_key(key), data)
 
     @override
     def list(self, prefix: str) -> list[str]:
@@ -73,3 +84,14 @@ class InMemoryModelStore(ModelStore):
         data = self.read(key)
         for start in range(0, len(data), CHUNK_BYTES):
             yield data[start : start + CHUNK_BYTES]
+
+    @override
+    def modified(self, key: str) -> datetime:
+        with self._lock:
+            if check_key(key) not in self._bytes:
+                raise FileNotFoundError(f"{self.url}/{key}")
+            return self._written[key]
+
+    def _set(self, key: str, data: bytes) -> None:
+        self._bytes[key] = bytes(data)
+        self._written[key] = clock.now()

@@ -22,7 +22,7 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home = tmp_path / "home"
     for variable in ("XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"):
         monkeypatch.setenv(variable, str(home / variable.lower()))
-    for variable in ("MODELWAY_URL", "MODELWAY_ACTOR"):
+    for variable in ("MODELWAY_URL", "MODELWAY_ACTOR", "MODELWAY_STORAGE_OPTIONS"):
         monkeypatch.delenv(variable, raising=False)
     return home
 

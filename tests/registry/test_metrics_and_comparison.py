@@ -128,8 +128,7 @@ def test_a_registry_is_opened_at_one_place_only(tmp_path: Path) -> None:
         ModelRegistry(tmp_path, store=InMemoryModelStore())
     with pytest.raises(InvalidInputError, match="either a url or a bucket_name, not both"):
         ModelRegistry(RegistryConfig(url="models", bucket_name="models"))
-    with pytest.raises(InvalidInputError, match="storage at gs:// is not built yet"):
-        ModelRegistry(RegistryConfig(bucket_name="models"))
+    assert ModelRegistry(RegistryConfig(bucket_name="models")).url == "gs://models"
     assert list(tmp_path.iterdir()) == []
 
 
