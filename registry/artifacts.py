@@ -74,7 +74,7 @@ def from_file(file: Path, name: str) -> Source:
             f"{file} is a link, device or pipe, and its content would not be its own: copy the file in its place."
         )
     check_key(name)
-    if PurePosixPath(name).parts[0] in _OURS:
+    if PurePosixPath(name).parts[0] in _OURS or PurePosixPath(name).name.startswith(".tmp-"):
         raise InvalidInputError(
             f"{file}: {name!r} is a name that modelway keeps for its own files beside the artifact; rename it."
         )

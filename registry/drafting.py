@@ -34,6 +34,8 @@ class Draft:
     form: Literal["bytes", "file", "folder", "model", "none"] = "none"
     framework_info: dict[str, Any] = field(default_factory=dict)
     measured_on: dict[str, str] = field(default_factory=dict)
+    more: dict[str, Any] = field(default_factory=dict)
+    """What a later release put into the sidecar that this one is copied from."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,7 @@ def describe(  # noqa: PLR0913 - what the public interface takes
     Raises:
         InvalidInputError: A word that names no framework, or something that JSON cannot hold.
     """
-    return Description(
+    described = Description(
         framework=None if framework is None else ModelFramework.parse(framework),
         metrics=ModelMetrics.of(metrics),
         parameters=_json_able("parameters", parameters),
@@ -71,6 +73,8 @@ def describe(  # noqa: PLR0913 - what the public interface takes
         signature=signature,
         lineage=_json_able("lineage", lineage),
     )
+    _json_able("a description, a tag or a name", described.model_dump(mode="json"))
+    return described
 
 
 @contextmanager

@@ -57,7 +57,7 @@ def parse_record(model: type[_Model], data: bytes, where: str) -> _Model:
     """
     value = parse_json(data, where)
     written = value.get("format", FORMAT) if isinstance(value, dict) else FORMAT
-    if not isinstance(written, int) or written > FORMAT:
+    if not isinstance(written, int) or not 1 <= written <= FORMAT:
         raise FormatError(f"{where} has format {written}, and this release reads up to {FORMAT}: update modelway.")
     try:
         # A second parse, because only pydantic's JSON mode reads times and enums in strict mode.

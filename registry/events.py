@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from registry.base import StoredRecord
+from registry.encoding import canonical_json
 from registry.metrics import ModelMetrics
 from registry.records import Approval, ApprovalRequest, Artifact, Description, EngineChoice
 from registry.stages import ModelStage
@@ -173,5 +174,5 @@ def parse_event(event: dict[str, Any]) -> ModelEvent:
     Raises:
         pydantic.ValidationError: Of no type that this release knows, or damaged.
     """
-    # Lax, because the record was parsed from JSON already: its times and enums are strings by now.
-    return _EVENTS.validate_python(event, strict=False)  # type: ignore[no-any-return]
+    # As JSON once more: only pydantic's JSON mode reads times and enums and is strict about all else.
+    return _EVENTS.validate_json(canonical_json(event))  # type: ignore[no-any-return]

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter, field_validator
 
 from registry.base import StoredRecord
+from registry.encoding import canonical_json
 from registry.errors import InvalidNameError
 from registry.log.record import LogRecord
 from registry.names import check_name, look_alike
@@ -113,7 +114,7 @@ class RootMachine:
 
     def parse(self, event: dict[str, Any]) -> RootEvent:
         """Return the event that a record holds."""
-        return _EVENTS.validate_python(event, strict=False)  # type: ignore[no-any-return]
+        return _EVENTS.validate_json(canonical_json(event))  # type: ignore[no-any-return]
 
     def fold(self, state: RootState, event: RootEvent, record: LogRecord) -> RootState:
         """Return the state after ``event``."""

@@ -64,7 +64,8 @@ def plan_reserve(state: ModelState, wish: Wish, *, record_number: int) -> Reserv
             f"{wish.name}:{found.label} {stands} already; versions are immutable. "
             f"Leave the version out to get the next one."
         )
-    folder = label if found is None else f"{label}.r{record_number}"
+    # A tilde stands in no label: the folder of "1.0.0-a", used again, is not that of another version.
+    folder = label if found is None else f"{label}~r{record_number}"
     return Reserved(
         version=canonical(label), label=label, path=f"versions/{folder}", strategy=strategy_of(label), key=wish.key
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import operator
 from collections.abc import Callable, Mapping
 from enum import StrEnum
@@ -11,6 +10,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, field_validator
 
 from registry.base import Record, as_tuple
+from registry.encoding import canonical_json, digest_of
 
 
 class Comparison(StrEnum):
@@ -100,7 +100,7 @@ class PromotionPolicy(Record):
     @property
     def digest(self) -> str:
         """The sha256 of the policy's JSON; a decision carries it."""
-        return "sha256:" + hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+        return digest_of(canonical_json(self.model_dump(mode="json")))
 
     def check(self, candidate: Evidence, incumbent: Evidence | None) -> PolicyResult:
         """Hold the policy against a version's metrics and, if one is in production, against the incumbent's.

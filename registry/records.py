@@ -124,6 +124,7 @@ class StageTransition(StoredRecord):
 class Variant(StoredRecord):
     """A derived engine that is kept beside a version: its report, its files, and whether it was the one chosen."""
 
+    format: int = FORMAT
     report: VariantReport
     manifest: Manifest | None = None
     chosen: bool = False

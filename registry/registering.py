@@ -180,7 +180,7 @@ class Registering(Reading):
             form=draft.form,
             framework_info=draft.framework_info,
             manifest=manifest,
-        )
+        ).model_copy(update=draft.more)
         file, data = f"{place.folder}/metadata.json", readable_json(sidecar)
         try:
             self.store.create(file, data)
@@ -188,7 +188,11 @@ class Registering(Reading):
             # An earlier try wrote it. It cannot be changed any more, so what it says is what the log will say.
             data = self.store.read(file)
             sidecar = parse_record(Sidecar, data, self.store.address(file))
-            if sidecar.manifest != manifest:
+            if (sidecar.model, sidecar.version, sidecar.manifest) != (
+                place.wish.name,
+                place.version.label,
+                manifest,
+            ):
                 raise
         return sidecar, digest_of(data)
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, TypeAdapter
 
 from registry.base import StoredRecord
-from registry.encoding import FORMAT
+from registry.encoding import FORMAT, canonical_json
 from registry.endpoints.serving import RunningServer
 from registry.engines.records import Parity
 from registry.log.record import LogRecord
@@ -80,7 +80,7 @@ class EndpointMachine:
 
     def parse(self, event: dict[str, Any]) -> EndpointEvent:
         """Return the event that a record holds."""
-        return _EVENTS.validate_python(event, strict=False)  # type: ignore[no-any-return]
+        return _EVENTS.validate_json(canonical_json(event))  # type: ignore[no-any-return]
 
     def fold(self, state: EndpointState, event: EndpointEvent, record: LogRecord) -> EndpointState:
         """Return the state after ``event``."""

@@ -23,7 +23,14 @@ from typing import Any, Generic
 
 from registry import clock
 from registry.encoding import canonical_json, parse_record
-from registry.errors import ConflictError, FormatError, ModelwayError, StoreError, UnknownOutcomeError
+from registry.errors import (
+    ConflictError,
+    FormatError,
+    InvalidInputError,
+    ModelwayError,
+    StoreError,
+    UnknownOutcomeError,
+)
 from registry.log.fetching import Steps, run, run_together
 from registry.log.reader import CHECKPOINT_EVERY, LogReader
 from registry.log.record import Event, LogRecord, Machine, Snapshot, State
@@ -105,7 +112,7 @@ class EventLog(Generic[State, Event]):
                 event = self._decide(decide, known, fresh=fresh)
                 if event is not None:
                     record = _record_after(known, event, actor)
-                    data = record.encode()
+                    data = _encoded(record)
                     if self._create(record, data):
                         return Appended(self._advance(known, record, data), record)
                 elif fresh:
@@ -190,6 +197,16 @@ def read_together(store: ModelStore, logs: Sequence[EventLog[Any, Any]]) -> list
         ):  # one order for all: two callers cannot block each other
             stack.enter_context(log._lock)  # noqa: SLF001 - a function of this module, about several of its objects
         return run_together(store, [log._steps() for log in logs])  # noqa: SLF001 - as above
+
+
+def _encoded(record: LogRecord) -> bytes:
+    try:
+        return record.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInputError(
+            f"{error.object[error.start : error.end]!r} is half of a character and cannot be stored; nothing was "
+            f"written. Decode what you were given with the encoding that it has."
+        ) from None
 
 
 def _record_after(known: Snapshot[State], event: Event, actor: str) -> LogRecord:

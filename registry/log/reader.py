@@ -119,7 +119,12 @@ class LogReader(Generic[State, Event]):
         except ValidationError as error:
             key, why = self.record_key(record.number), error.errors()[0]["msg"]
             raise FormatError(f"{key} holds an event that this release cannot read: {why}.") from error
-        return Snapshot(record.number, digest_of(data), self.machine.fold(known.state, event, record))
+        try:
+            state = self.machine.fold(known.state, event, record)
+        except LookupError as error:
+            key = self.record_key(record.number)
+            raise FormatError(f"{key} holds an event about something that is not there: {error}.") from error
+        return Snapshot(record.number, digest_of(data), state)
 
     def _following(self, number: int, digest: str, data: bytes) -> LogRecord:
         key = self.record_key(number + 1)

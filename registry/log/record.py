@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Generic, Protocol, TypeVar
 
-from pydantic import BaseModel
+from pydantic import AwareDatetime, BaseModel
 
 from registry.base import StoredRecord
 from registry.encoding import FORMAT, canonical_json
@@ -25,7 +24,7 @@ class LogRecord(StoredRecord):
     number: int
     id: str
     previous: str
-    time: datetime
+    time: AwareDatetime
     actor: str
     event: dict[str, Any]
 

@@ -1,0 +1,477 @@
+"""Makes golden registries: small ones that a release has written, which every later release must read.
+
+    python tests/golden/make.py FOLDER [SCENE...]     writes the scenes into a new folder, each with expected.json
+
+What is committed is never edited and never made again: a release that writes otherwise adds a folder beside it. Clock
+and ids are fixed, so that a scene can be made twice and compared.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sys
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+from typing_extensions import override
+
+from registry import (
+    FileModelStore,
+    Guard,
+    IncumbentRule,
+    MetricRequirement,
+    ModelRegistry,
+    ModelStage,
+    PromotionPolicy,
+)
+from registry.encoding import canonical_json, digest_of, readable_json
+from registry.endpoints.desired import Desired, EndpointMachine, Failed, Observed, Stopped, Wanted
+from registry.endpoints.serving import RunningServer
+from registry.engines.key import engine_key
+from registry.engines.records import Latency, Parity, VariantReport
+from registry.errors import ModelNotFoundError
+from registry.events import DeployedAt, VariantAdded, VariantChosen
+from registry.guard import EndpointNamed, RootMachine
+from registry.log import EventLog
+from registry.records import EngineChoice, FileEntry, Manifest, Variant
+from registry.signature import Signature, TensorSpec
+from registry.state import ModelMachine
+
+ADA, GRACE = "ada@example.com", "grace@example.com"
+DATA = "sha256:" + "da" * 32
+
+Scene = Callable[[Path], None]
+
+
+class PowerCut(BaseException):
+    """The process ends here; no clean-up runs on the registry."""
+
+
+class FragileStore(FileModelStore):
+    """A folder whose writer dies before it writes the first key that ends in ``dies_at``."""
+
+    dies_at = "\0"
+
+    @override
+    def create(self, key: str, data: bytes) -> None:
+        if key.endswith(self.dies_at) or self.dies_at in data.decode(errors="replace"):
+            raise PowerCut
+        super().create(key, data)
+
+    @override
+    def upload(self, key: str, chunks: Iterator[bytes]) -> None:
+        if key.endswith(self.dies_at):
+            raise PowerCut
+        super().upload(key, chunks)
+
+
+@contextmanager
+def fixed_clock_and_ids() -> Iterator[None]:
+    """Let time go on by a minute and a bit at each look, and ids be counted."""
+    looks, ids = iter(range(10_000)), iter(range(1, 10_000))
+
+    def now() -> datetime:
+        return datetime(2026, 1, 5, 9, tzinfo=UTC) + next(looks) * timedelta(seconds=61, milliseconds=250)
+
+    def new_id() -> uuid.UUID:
+        return uuid.UUID(int=next(ids))
+
+    with patch("registry.clock.now", now), patch("uuid.uuid4", new_id):
+        yield
+
+
+def worked_example(folder: Path) -> None:
+    """The registry that docs/format.md shows byte by byte."""
+    models = ModelRegistry(folder, actor=ADA)
+    models.register("digits", b"hello\n", metrics={"accuracy": 0.97}, tags=["baseline"])
+    models.promote("digits", 1, "production", reason="the first one")
+
+
+def basic(folder: Path) -> None:
+    """Every plain verb: a folder, a file, bytes and nothing as artifacts, moves, ways back, aliases, annotations."""
+    models = ModelRegistry(folder, actor=ADA)
+    with tempfile.TemporaryDirectory() as source:
+        _plain_verbs(models, Path(source))
+
+
+def _plain_verbs(models: ModelRegistry, source: Path) -> None:
+    for name, text in {"weights.bin": "\x00\x01\x02", "vocabulary/words.txt": "eins\nzwei\n", "Z.txt": "ä"}.items():
+        file = source / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    models.register(
+        "digits",
+        source,
+        metrics={"accuracy": 0.91, "latency_ms": 2.5, "top_5": 0.995, "loss": float("nan")},
+        parameters={"layers": [3, 3], "rate": 0.001, "name": "größer"},
+        tags={"team": "vision", "baseline": ""},
+        description="The first one.",
+        signature=Signature(
+            inputs=(TensorSpec(name="x", dtype="float32", shape=(-1, 28, 28)),),
+            outputs=(TensorSpec(name="y", dtype="float32", shape=(-1, 10)),),
+        ),
+        lineage={"data": DATA, "revision": "0123abc"},
+        framework="custom",
+    )
+    models.register("digits", source / "weights.bin", metrics={"accuracy": 0.93}, idempotency_key="run-1/register")
+    models.register("digits", b"third", metrics={"accuracy": 0.95})
+    models.register("digits", metrics={"accuracy": 0.96}, description="Metadata only.")
+    models.promote("digits", 1, "validation", reason="looks good", idempotency_key="run-1/promote")
+    models.promote("digits", 1, "production", actor=GRACE)
+    models.annotate("digits", 2, metrics={"accuracy": 0.94, "top_5": 0.99}, measured_on=DATA, idempotency_key="e-1")
+    models.annotate("digits", 2, tags={"reviewed": "yes"}, description="Measured again.")
+    models.promote("digits", 2, "production", expect_current=1)
+    models.promote("digits", 3, "production")
+    models.set_alias("digits", "champion", 3)
+    models.set_alias("digits", "canary", 2)
+    models.set_alias("digits", "champion", 2, expect=3)
+    models.rollback("digits", reason="v3 is slow", idempotency_key="run-2/rollback")
+    models.annotate("digits", 2, metrics={"accuracy": 0.945})
+    models.archive("digits", 4, reason="of no use")
+    models.restore("digits", 4)
+    models.register("house-prices", b"42", version="v7", metrics={"mae": 12, "rmse": 1e-05})
+
+
+def guarded(folder: Path) -> None:
+    """A guard with a policy, approvals asked, given, rejected and asserted, and the guard changed under a model."""
+    models = ModelRegistry(folder, actor=ADA)
+    policy = PromotionPolicy().require_metric(MetricRequirement("accuracy", threshold=0.9))
+    policy = policy.not_worse_than_incumbent(IncumbentRule(metric="accuracy", may_drop=0.02))
+    guard = Guard(
+        require_approval=(ModelStage.PRODUCTION,),
+        approvers=("*@example.com",),
+        accept_asserted=True,
+        policies={ModelStage.PRODUCTION: policy},
+    )
+    models.register("digits", b"one", metrics={"accuracy": 0.95})
+    models.set_guard(guard)
+    models.register("digits", b"two", metrics={"accuracy": 0.96})
+    asked = models.request_approval("digits", 1, "production", expires_in=timedelta(days=2), idempotency_key="ask-1")
+    models.answer_approval("digits", asked.id, "approve", approver=GRACE, reason="fine", method="form")
+    models.promote("digits", 1, "production", approval=asked)
+    models.promote("digits", 2, "staging")
+    asked = models.request_approval("digits", 2, "production", idempotency_key="ask-2")
+    models.answer_approval("digits", asked.id, "reject", approver=GRACE, reason="not on a Friday")
+    models.promote("digits", 2, "production", approved_by=GRACE, reason="on Monday then")
+    models.set_guard(guard.model_copy(update={"strict_path": True, "approvers": ("*@example.com", "*@example.org")}))
+
+
+def semantic(folder: Path) -> None:
+    """Semantic labels of all kinds, one deleted, one used again after it was given up, aliases that came and went."""
+    store = FragileStore(folder)
+    models = ModelRegistry(store=store, actor=ADA)
+    for label in ("1.0.0", "v1.1.0", "2.0.0-rc.1"):
+        models.register("faces", label.encode(), version=label)
+    models.register("faces", b"bumped", bump="minor")
+    models.set_alias("faces", "stable", "1.1.0")
+    models.set_alias("faces", "old", "1.0.0")
+    models.promote("faces", "1.0.0", "production")
+    models.promote("faces", "1.1.0", "production")
+    models.delete_alias("faces", "old")
+    models.delete_version("faces", "1.0.0", reason="trained on the wrong data")
+    store.dies_at = "/metadata.json"
+    with suppress(PowerCut):
+        models.register("faces", b"half", version="2.1.0+cpu", idempotency_key="run-3")
+    store.dies_at = "\0"
+    models.register("faces", b"other bytes", version="2.1.0+cpu", idempotency_key="run-3")
+    models.set_alias("faces", "next", "2.1.0")
+    models.register("faces", b"gone at once", bump="major")
+    models.set_alias("faces", "brief", "3.0.0")
+    models.delete_version("faces", "3.0.0", force=True)
+
+
+def long_logs(folder: Path) -> None:
+    """Logs with several checkpoints, of the registry and of a model."""
+    models = ModelRegistry(folder, actor=ADA)
+    for turn in range(18):
+        models.set_guard(Guard(strict_path=turn % 2 == 0))
+    for number in range(1, 9):
+        models.register("digits", f"model {number}".encode(), metrics={"accuracy": 0.9 + number / 100})
+    for turn in range(16):
+        models.set_alias("digits", "canary", 1 + turn % 8)
+    for number in range(1, 9):
+        models.promote("digits", number, "production")
+    for _ in range(3):
+        models.rollback("digits")
+    for number in range(1, 9):
+        models.annotate("digits", number, metrics={"f1_score": number / 10})
+
+
+def engines(folder: Path) -> None:
+    """A version with two variants, one chosen, and two endpoints; what builds and serves them is not part of it."""
+    models = ModelRegistry(folder, actor=ADA)
+    models.register("digits", b"an onnx file", version=1)
+    models.register("digits", b"another", version=2)
+    models.promote("digits", 1, "production")
+    log = EventLog(models.store, "models/digits/", ModelMachine())
+    first = _variant(models, log, "fp32", p50_ms=1.0)
+    second = _variant(models, log, "int8", p50_ms=0.4)
+    baseline = (Latency(batch=1, repetitions=100, p50_ms=2.0, p95_ms=2.5, p99_ms=3.0, samples_per_s=500.0),)
+    choice = EngineChoice(key=second, reason="5.0 times as fast", speedup=5.0, baseline=baseline, baseline_score=0.97)
+    log.append(lambda _: VariantChosen(version="1", choice=choice), actor=ADA)
+    root = EventLog(models.store, "", RootMachine())
+    for name in ("main", "spare"):
+        root.append(lambda _, name=name: EndpointNamed(endpoint=name), actor=ADA)  # type: ignore[misc]
+    metadata = {one.version: one.metadata_digest for one in models.list_versions("digits")}
+    wanted = Desired(model="digits", version="v1", metadata_digest=metadata["v1"], variant=first)
+    other = Desired(model="digits", version="v2", metadata_digest=metadata["v2"], why="it is newer")
+    main = EventLog(models.store, "endpoints/main/", EndpointMachine())
+    for event in (
+        Wanted(desired=wanted, key="run-4/deploy"),
+        Wanted(desired=other),
+        Failed(generation=2, reason="it did not answer"),
+        *(Wanted(desired=other if turn % 2 else wanted) for turn in range(6)),
+        Failed(generation=4, reason="it was never brought up"),
+        *(Wanted(desired=other if turn % 2 else wanted) for turn in range(8)),
+    ):
+        main.append(lambda _, event=event: event, actor=ADA)  # type: ignore[misc]
+    spare = EventLog(models.store, "endpoints/spare/", EndpointMachine())
+    spare.append(lambda _: Wanted(desired=wanted, key="run-5/deploy"), actor=ADA)
+    spare.append(lambda _: Stopped(reason="night"), actor=ADA)
+    log.append(lambda _: DeployedAt(version="2", endpoint="main", generation=18), actor=ADA)
+    server = RunningServer(
+        pid=1, create_time=1.5, url="http://127.0.0.1:9", instance="f" * 32, log_path=Path("main.log")
+    )
+    parity = Parity(samples=5, max_abs=1e-06, max_rel=1e-05, cosine=1.0, top1_agreement=1.0, passed=True)
+    seen = Observed(
+        endpoint="main",
+        generation=18,
+        desired=other,
+        engine="onnxruntime",
+        server=server,
+        host="serving.example.com",
+        golden=parity,
+        since=datetime(2026, 1, 5, 12, tzinfo=UTC),
+    )
+    models.store.replace("endpoints/main/observed.json", readable_json(seen))
+
+
+def _variant(models: ModelRegistry, log: EventLog[Any, Any], precision: str, *, p50_ms: float) -> str:
+    data = f"an engine in {precision}".encode()
+    fields = {"engine": "onnxruntime", "onnx_sha256": "ab" * 32, "precision": precision, "threads": 1}
+    key = engine_key(fields)
+    folder = f"models/digits/versions/v1/variants/{key}"
+    entry = FileEntry(path="model.onnx", sha256=digest_of(data), size_bytes=len(data))
+    listed = digest_of(canonical_json([entry.model_dump(mode="json")]))
+    report = VariantReport(
+        key=key,
+        key_fields=fields,
+        engine="onnxruntime",
+        file="model.onnx",
+        status="measured",
+        parity=Parity(samples=5, max_abs=1e-06, max_rel=1e-05, cosine=1.0, passed=True),
+        latency=(Latency(batch=1, repetitions=9, p50_ms=p50_ms, p95_ms=3.0, p99_ms=3.5, samples_per_s=900.0),),
+        size_bytes=len(data),
+        build_s=0.25,
+    )
+    metadata = readable_json(
+        Variant(report=report, manifest=Manifest(digest=listed, size_bytes=len(data), files=(entry,)))
+    )
+    models.store.create(f"{folder}/model.onnx", data)
+    models.store.create(f"{folder}/metadata.json", metadata)
+    log.append(lambda _: VariantAdded(version="1", key=key, digest=digest_of(metadata)), actor=ADA)
+    return key
+
+
+def crashed(folder: Path) -> None:
+    """Registrations whose process died at each step; a retry with the same key must finish them."""
+    store = FragileStore(folder)
+    ModelRegistry(store=store, actor=ADA).register("digits", b"one")
+    for name, step in {
+        "digits": {"reserved": "/artifact.bin", "uploaded": "/metadata.json", "described": '"type":"registered"'},
+        "faces": {"named": '"type":"registered"'},
+        "houses": {"reserved": "/artifact.bin"},
+    }.items():
+        for key, dies_at in step.items():
+            store.dies_at = dies_at
+            with suppress(PowerCut):
+                ModelRegistry(store=store, actor=ADA).register(name, key.encode(), idempotency_key=f"{name}-{key}")
+    store.dies_at = "\0"
+    ModelRegistry(store=store, actor=ADA).register("digits", b"five")
+
+
+def unknown_fields(folder: Path) -> None:
+    """Written by hand as a later release might, by docs/format.md alone: members that this release does not know."""
+    new: dict[str, Any] = {"from_a_later_release": {"deep": [1, 2.5, "ü", None]}}
+    time = "2026-02-01T10:00:00.000001Z"
+    described = {"metrics": {"accuracy": 0.5, "perplexity": 7.5, "custom": {}}, "tags": {"a": "b"}, **new}
+    data = b"bytes\n"
+    entry = {"path": "artifact.bin", "sha256": _sha256(data), "size_bytes": len(data), **new}
+    manifest = {"digest": _sha256(_canonical([entry])), "size_bytes": len(data), "files": [entry], **new}
+    sidecar = {"format": 1, "model": "digits", "version": "v1", "created_at": time, "created_by": ADA, **new}
+    metadata = _canonical({**sidecar, "described": described, "form": "bytes", "manifest": manifest})
+    artifact = {"digest": manifest["digest"], "size_bytes": len(data), "files": 1, **new}
+    approval = {"request_id": "", "decision": "approve", "approver": GRACE, "decided_at": time, **new}
+    moved = {"type": "moved", "version": "1", "from_stage": "development", "to_stage": "production", **new}
+    reserved = {"type": "reserved", "version": "1", "label": "v1", "path": "versions/v1", "strategy": "automatic"}
+    registered = {"type": "registered", "version": "1", "metadata_digest": _sha256(metadata), "described": described}
+    for key, content in {
+        "registry.json": _canonical({"format": 1, "id": "0" * 32, "created_at": time, **new}),
+        "models/digits/versions/v1/artifact.bin": data,
+        "models/digits/versions/v1/metadata.json": metadata,
+    }.items():
+        path = folder / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    _write_log(folder, [{"type": "model_named", "model": "digits", **new}], time, new)
+    events = [{**reserved, **new}, {**registered, "artifact": artifact, **new}, {**moved, "approvals": [approval]}]
+    _write_log(folder / "models" / "digits", events, time, new)
+
+
+def _write_log(folder: Path, events: list[dict[str, Any]], time: str, new: dict[str, Any]) -> None:
+    previous = "sha256:" + "0" * 64
+    (folder / "log").mkdir(parents=True)
+    for number, event in enumerate(events, start=1):
+        record = {"format": 1, "number": number, "id": f"{number:032x}", "previous": previous, "time": time, **new}
+        data = _canonical({**record, "actor": ADA, "event": event})
+        (folder / "log" / f"{number:012d}.json").write_bytes(data)
+        previous = _sha256(data)
+
+
+def _canonical(value: Any) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def _sha256(data: bytes) -> str:
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+def refused(folder: Path) -> None:
+    """Write what must be refused: one folder a case, to be laid over the worked example, and what a call then names.
+
+    Only facts are expected of a message, keys and numbers: its wording may change, and these files may not.
+    """
+    example = folder / "worked-example" / "registry"
+    third, second = ((example / key).read_bytes() for key in (THIRD, SECOND))
+    moved = json.loads(third)
+    fourth = {**moved, "number": 4, "previous": _sha256(third), "event": {"type": "annotated", "version": "1"}}
+    whole = _canonical(fourth)
+
+    def event(**fields: Any) -> bytes:
+        return _canonical({**fourth, "event": fields})
+
+    for name, data, message in (
+        ("newer-format", _canonical({**fourth, "format": 1000}), "1000"),
+        ("unknown-event", event(type="dreamt", version="1"), FOURTH),
+        ("unknown-stage", event(**{**moved["event"], "to_stage": "Staging"}), FOURTH),
+        ("member-missing", _canonical({**fourth, "event": {"type": "annotated"}}), FOURTH),
+        ("duplicate-key", whole.replace(b'"number":4', b'"number":4,"number":4'), FOURTH),
+        ("not-a-number", whole.replace(b'"number":4', b'"n":NaN,"number":4'), FOURTH),
+        ("truncated", whole[:-20], FOURTH),
+        ("empty", b"", FOURTH),
+        ("byte-order-mark", b"\xef\xbb\xbf" + whole, FOURTH),
+    ):
+        _refused(folder / "refused" / name, {FOURTH: data}, LOOK, ("FormatError", message))
+
+    def broken(name: str, key: str, data: bytes, call: list[Any], message: str) -> None:
+        _refused(folder / "refused" / name, {key: data}, call, ("IntegrityError", message))
+
+    broken("wrong-number", FOURTH, whole.replace(b'"number":4', b'"number":5'), LOOK, FOURTH)
+    broken("broken-chain", SECOND, second.replace(b"0.97", b"0.98"), LOOK, "sha256:")
+    untold = event(type="guard_changed", guard=9)
+    broken("lost-guard", FOURTH, untold, ["promote", "digits", 1, "archived"], "9")
+    sidecar = (example / SIDECAR).read_bytes().replace(b"0.97", b"0.98")
+    broken("changed-sidecar", SIDECAR, sidecar, ["get_sidecar", "digits", 1], SIDECAR)
+    broken("changed-artifact", ARTIFACT, b"Hello\n", ["load_artifact", "digits", 1], ARTIFACT)
+    identity = (example / "registry.json").read_bytes().replace(b'"format": 1', b'"format": 1000')
+    newer = ("FormatError", "1000")
+    _refused(folder / "refused" / "newer-registry", {"registry.json": identity}, ["register", "digits"], newer)
+
+
+def _refused(place: Path, files: dict[str, bytes], call: list[Any], refusal: tuple[str, str]) -> None:
+    for key, data in files.items():
+        path = place / "registry" / key
+        path.parent.mkdir(parents=True)
+        path.write_bytes(data)
+    expected = {"call": call, "error": refusal[0], "message": refusal[1]}
+    (place / "expected.json").write_text(json.dumps(expected, indent=1) + "\n", encoding="utf-8")
+
+
+SECOND, THIRD, FOURTH = (f"models/digits/log/{number:012d}.json" for number in (2, 3, 4))
+SIDECAR, ARTIFACT = (f"models/digits/versions/v1/{name}" for name in ("metadata.json", "artifact.bin"))
+LOOK = ["list_versions", "digits"]
+
+SCENES: dict[str, Scene] = {
+    "worked-example": worked_example,
+    "basic": basic,
+    "guarded-with-approvals": guarded,
+    "semantic-with-deleted-and-aliases": semantic,
+    "long-logs-with-checkpoints": long_logs,
+    "variants-and-endpoints": engines,
+    "crashed-registrations": crashed,
+    "unknown-fields": unknown_fields,
+}
+
+
+def say(models: ModelRegistry) -> dict[str, Any]:
+    """Return what the verbs that look say of a whole registry, as JSON and without the place where it lies."""
+    names = models.list_models()
+    versions = {name: _or_nothing(lambda name=name: models.list_versions(name)) for name in names}  # type: ignore[misc]
+    there = [name for name in names if versions[name]]
+    each = [(name, one.version) for name in there for one in versions[name]]
+    stages = ("development", "validation", "staging", "production", "archived")
+    said = {
+        "id": models.identity.id,
+        "guard": _plain(models.guard),
+        "models": names,
+        "versions": {name: [_plain(one) for one in found] for name, found in versions.items()},
+        "latest": {name: models.get_model_metadata(name).version for name in there},
+        "production": {name: _label(models.get_production_model(name)) for name in there},
+        "by_stage": {stage: [one.full_name for one in models.get_by_stage(stage)] for stage in stages},
+        "transitions": {name: [_plain(one) for one in models.get_transitions(name)] for name in there},
+        "production_then": {name: _holders(models, name) for name in there},
+        "sidecars": {f"{name}:{label}": _plain(models.get_sidecar(name, label)) for name, label in each},
+        "variants": {
+            f"{name}:{label}": [_plain(one) for one in models.get_variants(name, label)] for name, label in each
+        },
+        "choices": {f"{name}:{label}": _plain(models.get_choice(name, label)) for name, label in each},
+        "endpoints": [_plain(one) for one in models.list_endpoints()],
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(said))
+    return plain
+
+
+def _holders(models: ModelRegistry, name: str) -> list[str | None]:
+    """Return who held production right after each change of stage."""
+    return [_label(models.get_production_model(name, at=moved.timestamp)) for moved in models.get_transitions(name)]
+
+
+def _label(version: Any) -> str | None:
+    return None if version is None else version.version
+
+
+def _or_nothing(look: Callable[[], list[Any]]) -> list[Any]:
+    try:
+        return look()
+    except ModelNotFoundError:
+        return []
+
+
+def _plain(record: Any) -> dict[str, Any]:
+    plain: dict[str, Any] = record.model_dump(mode="json", exclude={"artifact_path"})
+    return plain
+
+
+def make(name: str, folder: Path) -> None:
+    """Write one scene into a new folder, with ``expected.json`` beside it."""
+    place = folder / name
+    place.mkdir(parents=True)
+    with fixed_clock_and_ids():
+        SCENES[name](place / "registry")
+    said = say(ModelRegistry(place / "registry", actor=ADA))
+    expected = json.dumps(said, indent=1, ensure_ascii=False) + "\n"
+    (place / "expected.json").write_text(expected, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    for wanted in sys.argv[2:] or SCENES:
+        make(wanted, Path(sys.argv[1]))
+    if not sys.argv[2:]:
+        refused(Path(sys.argv[1]))

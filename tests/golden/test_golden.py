@@ -1,0 +1,276 @@
+"""Golden registries: what a release has written, every later one reads, goes on from, and leaves as it is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import runpy
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from registry import ModelRegistry, errors
+
+HERE = Path(__file__).parent
+GOLDEN = sorted(path.parent for path in HERE.glob("format-*/*/expected.json"))
+REFUSED = sorted(path.parent for path in HERE.glob("format-*/refused/*/expected.json"))
+WITH_CHECKPOINTS = [golden for golden in GOLDEN if any(golden.rglob("checkpoints"))]
+ADA, GRACE = "ada@example.com", "grace@example.com"
+MAKE = runpy.run_path(str(HERE / "make.py"))
+
+
+def _name(golden: Path) -> str:
+    return f"{golden.parent.name}/{golden.name}"
+
+
+def _copy(golden: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(golden / "registry", tmp_path / "registry"))
+
+
+def _expected(golden: Path) -> dict[str, Any]:
+    expected: dict[str, Any] = json.loads((golden / "expected.json").read_bytes())
+    return expected
+
+
+def _said(folder: Path) -> Any:
+    return MAKE["say"](ModelRegistry(folder, actor=ADA))
+
+
+def _content(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def _check_agrees(expected: Any, found: Any, at: str = "") -> None:
+    """Hold ``found`` against what was expected; members that a later release has added are no difference."""
+    if isinstance(expected, dict) and isinstance(found, dict):
+        assert expected.keys() <= found.keys(), at
+        for name, value in expected.items():
+            _check_agrees(value, found[name], f"{at}.{name}")
+    elif isinstance(expected, list) and isinstance(found, list):
+        assert len(expected) == len(found), at
+        for number, value in enumerate(expected):
+            _check_agrees(value, found[number], f"{at}[{number}]")
+    else:
+        assert expected == found, at
+
+
+def _second_reader(folder: Path) -> subprocess.CompletedProcess[str]:
+    """Run the other reader, without site-packages and so surely without modelway."""
+    program = [sys.executable, "-I", "-S", str(HERE / "reader.py"), str(folder)]
+    return subprocess.run(program, capture_output=True, text=True, check=False, encoding="utf-8")
+
+
+def _as_versions(name: str, model: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what the other reader has found of a model's versions in the words of the registry's records."""
+    hidden = {"label", "path", "status", "key", "registered_as", "choice", "held_production"}
+    return [
+        {
+            **{word: value for word, value in version.items() if word not in hidden},
+            "name": name,
+            "version": version["label"],
+            "aliases": sorted(alias for alias, target in model["state"]["aliases"].items() if target == key),
+            "variants": list(version["variants"]),
+            "as_of": model["last"],
+        }
+        for key, version in model["registered"].items()
+    ]
+
+
+def _check_second_reader_agrees(folder: Path, said: dict[str, Any]) -> None:
+    read = _second_reader(folder)
+    assert read.returncode == 0, read.stderr
+    found = json.loads(read.stdout)
+    _check_agrees(found["root"]["guard"], said["guard"])
+    assert (found["id"], sorted(found["models"])) == (said["id"], said["models"])
+    for name, model in found["models"].items():
+        _check_agrees(_as_versions(name, model), said["versions"][name], name)
+        holder = model["state"]["production"]
+        label = None if holder is None else model["registered"][holder]["label"]
+        assert label == said["production"].get(name)
+    endpoints = {one["name"]: (one["generation"], one["desired"]) for one in said["endpoints"]}
+    assert {name: (one["generation"], one["desired"]) for name, one in found["endpoints"].items()} == endpoints
+
+
+def test_there_are_golden_registries() -> None:
+    assert {golden.name for golden in GOLDEN} >= set(MAKE["SCENES"])
+    assert len(REFUSED) >= 14
+    assert WITH_CHECKPOINTS
+
+
+@pytest.mark.parametrize("golden", GOLDEN, ids=_name)
+def test_a_golden_registry_says_what_it_said_when_it_was_made(golden: Path, tmp_path: Path) -> None:
+    folder = _copy(golden, tmp_path)
+    before = _content(folder)
+
+    _check_agrees(_expected(golden), _said(folder))
+
+    assert _content(folder) == before, "looking has changed something"
+
+
+@pytest.mark.parametrize("golden", GOLDEN, ids=_name)
+def test_a_reader_that_knows_only_the_page_finds_the_same(golden: Path) -> None:
+    _check_second_reader_agrees(golden / "registry", _expected(golden))
+
+
+@pytest.mark.parametrize("scene", MAKE["SCENES"])
+def test_a_reader_that_knows_only_the_page_reads_what_this_release_writes(scene: str, tmp_path: Path) -> None:
+    MAKE["make"](scene, tmp_path)
+
+    _check_second_reader_agrees(tmp_path / scene / "registry", _expected(tmp_path / scene))
+
+
+def test_this_release_writes_records_as_canonical_json(tmp_path: Path) -> None:
+    MAKE["make"]("basic", tmp_path)
+    records = [path.read_bytes() for path in tmp_path.rglob("log/*.json")]
+
+    assert len(records) > 20
+    for record in records:
+        plain = json.dumps(json.loads(record), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        assert record == plain.encode()
+
+
+@pytest.mark.parametrize("content", [None, b"", b'{"checkpoint":16', b'{"checkpoint":16,"machine":"model/1"}'])
+@pytest.mark.parametrize("golden", WITH_CHECKPOINTS, ids=_name)
+def test_checkpoints_and_hints_that_are_gone_or_damaged_change_nothing(
+    golden: Path, content: bytes | None, tmp_path: Path
+) -> None:
+    folder = _copy(golden, tmp_path)
+    for path in [*folder.rglob("checkpoints/*.json"), *folder.rglob("head.json")]:
+        if content is None:
+            path.unlink()
+        else:
+            path.write_bytes(content)
+
+    _check_agrees(_expected(golden), _said(folder))
+
+
+@pytest.mark.parametrize("golden", WITH_CHECKPOINTS, ids=_name)
+def test_a_checkpoint_with_a_changed_byte_is_not_used(golden: Path, tmp_path: Path) -> None:
+    folder = _copy(golden, tmp_path)
+    for path in folder.rglob("checkpoints/*.json"):
+        path.write_bytes(path.read_bytes().replace(ADA.encode(), b"eve@example.com").replace(b"true", b"null"))
+
+    _check_agrees(_expected(golden), _said(folder))
+
+
+@pytest.mark.parametrize("golden", GOLDEN, ids=_name)
+def test_work_goes_on_and_what_was_recorded_stays_as_it_is(golden: Path, tmp_path: Path) -> None:
+    folder = _copy(golden, tmp_path)
+    before = {key: data for key, data in _content(folder).items() if _is_for_ever(key)}
+    models = ModelRegistry(folder, actor=ADA)
+
+    for name in models.list_models():
+        for stage in ("validation", "staging", "production"):
+            new = models.register(name, b"new", metrics={"accuracy": 0.99, "mae": 1.0})
+            for step in ("validation", "staging", "production"):
+                moved = models.promote(name, new.version, step, approved_by=GRACE)
+                if step == stage:
+                    break
+            assert moved.stage.value == stage
+        assert models.load_artifact(name, new.version) == b"new"
+
+    after = _content(folder)
+    assert {key: after.get(key) for key in before} == before
+    assert len(after) > len(before)
+    said = _said(folder)
+    for name, versions in _expected(golden)["versions"].items():
+        assert [one["version"] for one in versions] == [one["version"] for one in said["versions"][name]][
+            : len(versions)
+        ]
+    _check_second_reader_agrees(folder, said)
+
+
+def _is_for_ever(key: str) -> bool:
+    return not key.endswith(("/status.json", "head.json")) and "checkpoints/" not in key
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "label"),
+    [
+        ("digits", "reserved", "v2"),
+        ("digits", "uploaded", "v3"),
+        ("digits", "described", "v4"),
+        ("faces", "named", "v1"),
+        ("houses", "reserved", "v1"),
+    ],
+)
+def test_a_registration_that_died_is_finished_by_its_key(name: str, key: str, label: str, tmp_path: Path) -> None:
+    folder = _copy(HERE / "format-1" / "crashed-registrations", tmp_path)
+    before = {key: data for key, data in _content(folder).items() if _is_for_ever(key)}
+    models = ModelRegistry(folder, actor=ADA)
+
+    finished = models.register(name, key.encode(), idempotency_key=f"{name}-{key}")
+
+    assert finished.version == label
+    assert models.load_artifact(name, label) == key.encode()
+    assert {key: data for key, data in _content(folder).items() if key in before} == before
+    _check_second_reader_agrees(folder, _said(folder))
+
+
+def test_members_of_a_later_release_are_kept_through_checkpoints(tmp_path: Path) -> None:
+    golden = HERE / "format-1" / "unknown-fields"
+    folder = _copy(golden, tmp_path)
+    for number in range(20):
+        ModelRegistry(folder, actor=ADA).annotate("digits", 1, tags={"number": str(number)})
+    assert any(folder.rglob("checkpoints/*.json"))
+
+    (version,) = _said(folder)["versions"]["digits"]
+
+    (then,) = _expected(golden)["versions"]["digits"]
+    for part in ("described", "artifact"):
+        assert version[part]["from_a_later_release"] == then[part]["from_a_later_release"] != {}
+    assert version["approvals"] == then["approvals"]
+    _check_second_reader_agrees(folder, _said(folder))
+
+
+@pytest.mark.parametrize("golden", REFUSED, ids=lambda golden: golden.name)
+def test_what_must_be_refused_is_refused_by_both_readers(golden: Path, tmp_path: Path) -> None:
+    folder = _copy(golden.parents[1] / "worked-example", tmp_path)
+    shutil.copytree(golden / "registry", folder, dirs_exist_ok=True)
+    before, expected = _content(folder), _expected(golden)
+    verb, *arguments = expected["call"]
+
+    with pytest.raises(getattr(errors, expected["error"])) as caught:
+        getattr(ModelRegistry(folder, actor=ADA), verb)(*arguments)
+
+    assert expected["message"] in str(caught.value)
+    assert _content(folder) == before, "something was written all the same"
+    read = _second_reader(folder)
+    assert (read.returncode, read.stdout) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("name", "file", "old", "new"),
+    [
+        ("long-logs-with-checkpoints", "models/digits/checkpoints/*32.json", b'"production":', b'"production" :'),
+        ("long-logs-with-checkpoints", "models/digits/log/*20.json", b'"canary"', b'"Canary"'),
+        ("variants-and-endpoints", "models/digits/versions/v1/variants/*/model.onnx", b"engine", b"Engine"),
+        ("variants-and-endpoints", "models/digits/versions/v1/variants/*/metadata.json", b"measured", b"built"),
+        ("guarded-with-approvals", "log/*2.json", b"*@example.com", b"*@example.org"),
+    ],
+)
+def test_the_second_reader_would_see_a_changed_byte(
+    name: str, file: str, old: bytes, new: bytes, tmp_path: Path
+) -> None:
+    folder = _copy(HERE / "format-1" / name, tmp_path)
+    path, *_ = folder.glob(file)
+    path.write_bytes(path.read_bytes().replace(old, new))
+
+    assert _second_reader(folder).returncode == 1
+
+
+def test_the_second_reader_would_see_a_checkpoint_that_lies(tmp_path: Path) -> None:
+    folder = _copy(HERE / "format-1" / "long-logs-with-checkpoints", tmp_path)
+    path = folder / "models" / "digits" / "checkpoints" / "000000000048.json"
+    head, _, state = path.read_bytes().partition(b',"state":')
+    lie = state.removesuffix(b"}").replace(b'"stage":"archived"', b'"stage":"staging"')
+    header = {**json.loads(head + b"}"), "sha256": f"sha256:{hashlib.sha256(lie).hexdigest()}"}
+    path.write_bytes(json.dumps(header, separators=(",", ":")).encode()[:-1] + b',"state":' + lie + b"}")
+    staging = ModelRegistry(folder).get_by_stage("staging")
+    assert staging, "a reader that begins at the checkpoint believes it"
+
+    assert "another state" in _second_reader(folder).stderr
