@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from registry.deleting import Deleting
-from registry.registering import Registering
+from registry.keeping import Keeping
 from registry.store import InMemoryModelStore
 
 
-class ModelRegistry(Registering, Deleting):
+class ModelRegistry(Keeping, Deleting):
     """A model registry over a folder or a bucket, with no server of its own.
 
     Any number of registries, threads and processes may work on one location at once. Every verb checks everything first
