@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 
 import typer
 
-from registry.cli import changing, looking, serving
+from registry.cli import changing, describing, keeping, looking, serving
 from registry.cli.invocation import Invocation, Verb
 from registry.cli.options import Context
 
@@ -25,8 +25,16 @@ MODELS: Final[dict[str, Callable[..., None]]] = {
     "download": serving.download,
     "archive": changing.archive,
     "restore": changing.restore,
-    "annotate": changing.annotate,
-    "alias": changing.alias,
+    "annotate": describing.annotate,
+    "alias": describing.alias,
+    "delete": keeping.delete,
+    "verify": keeping.verify,
+    "copy": keeping.copy,
+    "export": keeping.export,
+    "import": keeping.import_,
+    "gc": keeping.gc,
+    "rebuild": keeping.rebuild,
+    "doctor": keeping.doctor,
 }
 ENDPOINTS: Final[dict[str, Callable[..., None]]] = {
     "list": serving.list_endpoints,
@@ -44,6 +52,17 @@ OTHER_SPELLINGS: Final[dict[str, Callable[..., None]]] = {
 }
 """What document 004 calls them; at the top, and left out of the help."""
 
+
+def reference(ctx: Context) -> None:
+    """Print the reference of the whole command line, docs/cli.md, as Markdown."""
+    from registry.cli.reference import page
+
+    typer.echo(page(ctx.find_root().command), nl=False)
+
+
+WITHOUT_HELP: Final[dict[str, Callable[..., None]]] = {"reference": reference}
+"""For those who work on modelway itself."""
+
 _EXIT_CODES = (
     "Exit codes: 0 ok, 1 error, 2 usage, 3 policy failed, 4 approval pending, 5 conflict, 6 integrity, 130 interrupted."
 )
@@ -53,14 +72,14 @@ def make_app() -> typer.Typer:
     """Return the program, ready to be called or to be given more commands."""
     app = _group(help="Versions, stages, approvals and engines of models, and what serves them.", epilog=_EXIT_CODES)
     app.callback()(_take_options)
-    models = _group(help="Models and their versions: look, register, move, compare, serve.")
+    models = _group(help="Models and their versions: look, register, move, compare, serve, keep in order.")
     endpoints = _group(help="What serves, and where.")
     for group, verbs in ((models, MODELS), (endpoints, ENDPOINTS)):
         for name, verb in verbs.items():
             group.command(name, cls=Verb)(verb)
     app.add_typer(models, name="models")
     app.add_typer(endpoints, name="endpoints")
-    for name, verb in OTHER_SPELLINGS.items():
+    for name, verb in (OTHER_SPELLINGS | WITHOUT_HELP).items():
         app.command(name, cls=Verb, hidden=True)(verb)
     return app
 

@@ -1,4 +1,4 @@
-"""The verbs of ``modelway models`` that register versions, move them, and say something of them."""
+"""The verbs of ``modelway models`` that register versions and move them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from registry.cli.invocation import NextStep
+from registry.cli import completing
+from registry.cli.invocation import NextStep, to_show
 from registry.cli.options import (
     Context,
     Description,
@@ -17,6 +18,7 @@ from registry.cli.options import (
     Reason,
     Tags,
     Version,
+    expected,
     numbers,
     one_of,
     values,
@@ -28,9 +30,6 @@ if TYPE_CHECKING:
     from registry.policy import PromotionPolicy
     from registry.records import ModelVersion
     from registry.registry import ModelRegistry
-
-NOBODY = "none"
-"""What to expect of production, or of an alias, where it is expected to be held by no version."""
 
 
 def register(  # noqa: PLR0913 - each is an option of the command line
@@ -45,7 +44,12 @@ def register(  # noqa: PLR0913 - each is an option of the command line
     ] = None,
     bump: Annotated[
         str | None,
-        typer.Option("--bump", metavar="PART", help="Count up the greatest semantic version: major, minor or patch."),
+        typer.Option(
+            "--bump",
+            metavar="PART",
+            help="Count up the greatest semantic version: major, minor or patch.",
+            autocompletion=completing.bumps,
+        ),
     ] = None,
     metric: Metrics = None,
     tag: Tags = None,
@@ -55,7 +59,12 @@ def register(  # noqa: PLR0913 - each is an option of the command line
     ] = None,
     framework: Annotated[
         str | None,
-        typer.Option("--framework", metavar="F", help="What made it (pytorch, onnx, ...); guessed without it."),
+        typer.Option(
+            "--framework",
+            metavar="F",
+            help="What made it (pytorch, onnx, ...); guessed without it.",
+            autocompletion=completing.frameworks,
+        ),
     ] = None,
     description: Description = None,
     idempotency_key: Annotated[
@@ -83,7 +92,7 @@ def register(  # noqa: PLR0913 - each is an option of the command line
     ctx.obj.tell(
         new,
         f"{new.full_name} is registered, in {new.stage}",
-        _to_show(new),
+        to_show(new),
         NextStep("to move it on", ("models", "promote", name, new.version, "staging")),
     )
 
@@ -95,18 +104,27 @@ def promote(  # noqa: PLR0913 - each is an option of the command line
     stage: Annotated[
         str | None,
         typer.Argument(
-            metavar="STAGE", help="Where to: validation, staging, production or archived.", show_default=False
+            metavar="STAGE",
+            help="Where to: validation, staging, production or archived.",
+            show_default=False,
+            autocompletion=completing.targets,
         ),
     ] = None,
     *,
-    to: Annotated[str | None, typer.Option("--to", metavar="STAGE", help="The same as STAGE.")] = None,
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="STAGE", help="The same as STAGE.", autocompletion=completing.targets),
+    ] = None,
     approved_by: Annotated[
         str | None, typer.Option("--approved-by", metavar="X", help="Who approved it; recorded as asserted.")
     ] = None,
     expect_current: Annotated[
         str | None,
         typer.Option(
-            "--expect-current", metavar="V", help="Refuse unless this version holds production ('none': no version)."
+            "--expect-current",
+            metavar="V",
+            help="Refuse unless this version holds production ('none': no version).",
+            autocompletion=completing.holders,
         ),
     ] = None,
     policy: Annotated[
@@ -129,10 +147,10 @@ def promote(  # noqa: PLR0913 - each is an option of the command line
         approved_by=approved_by,
         policy=requirements,
         reason=reason,
-        expect_current=UNSET if expect_current is None else _expected(expect_current),
+        expect_current=UNSET if expect_current is None else expected(expect_current),
     )
     if before.stage is moved.stage:
-        ctx.obj.tell(moved, f"{moved.full_name} is in {moved.stage} already; nothing was changed", _to_show(moved))
+        ctx.obj.tell(moved, f"{moved.full_name} is in {moved.stage} already; nothing was changed", to_show(moved))
         return
     replaced = _replaced(registry, holder, moved)
     sentence = f"{moved.full_name} moved from {before.stage} to {moved.stage}"
@@ -147,7 +165,13 @@ def rollback(
     version: MaybeVersion = None,
     *,
     endpoint_name: Annotated[
-        str | None, typer.Option("--endpoint-name", metavar="E", help="An endpoint that is to serve it again as well.")
+        str | None,
+        typer.Option(
+            "--endpoint-name",
+            metavar="E",
+            help="An endpoint that is to serve it again as well.",
+            autocompletion=completing.endpoints,
+        ),
     ] = None,
     reason: Reason = "",
 ) -> None:
@@ -190,69 +214,6 @@ def restore(ctx: Context, name: Name, version: Version, *, reason: Reason = "") 
     )
 
 
-def annotate(  # noqa: PLR0913 - each is an option of the command line
-    ctx: Context,
-    name: Name,
-    version: Version,
-    *,
-    description: Description = None,
-    tag: Tags = None,
-    metric: Metrics = None,
-    measured_on: Annotated[
-        str | None,
-        typer.Option(
-            "--measured-on", metavar="DIGEST", help="The digest of the data that the metrics were measured on."
-        ),
-    ] = None,
-) -> None:
-    """Say or measure something more of a version; what it was registered with is kept beside its files."""
-    if description is None and not tag and not metric:
-        raise InvalidInputError("annotate says something: give --description, --tag or --metric.")
-    if measured_on is not None and not metric:
-        raise InvalidInputError("--measured-on says what metrics were measured on: give them with --metric.")
-    said = ctx.obj.open().annotate(
-        name,
-        version,
-        description=description,
-        tags=words("--tag", tag) if tag else None,
-        metrics=numbers("--metric", metric) if metric else None,
-        measured_on=measured_on,
-    )
-    ctx.obj.tell(said, f"{said.full_name} is annotated", _to_show(said))
-
-
-def alias(  # noqa: PLR0913 - each is an option of the command line
-    ctx: Context,
-    name: Name,
-    alias: Annotated[str, typer.Argument(metavar="ALIAS", help="A name such as champion.", show_default=False)],
-    version: MaybeVersion = None,
-    *,
-    delete: Annotated[bool, typer.Option("--delete", help="Take the alias away.")] = False,
-    expect: Annotated[
-        str | None,
-        typer.Option("--expect", metavar="V", help="Refuse unless it points at this version ('none': at no version)."),
-    ] = None,
-) -> None:
-    """Point an alias at a version, or take it away; NAME@ALIAS and the alias itself then stand for the version."""
-    if delete == (version is not None):
-        raise InvalidInputError("give either the VERSION that the alias is to point at, or --delete.")
-    registry = ctx.obj.open()
-    from registry.wishes import UNSET
-
-    expected = UNSET if expect is None else _expected(expect)
-    if version is None:
-        registry.delete_alias(name, alias, expect=expected)
-        ctx.obj.tell({"name": name, "alias": alias, "version": None}, f"{name}@{alias} is gone")
-        return
-    named = registry.set_alias(name, alias, version, expect=expected)
-    ctx.obj.tell(
-        named,
-        f"{name}@{alias} points at {named.version}",
-        NextStep("to use it", ("models", "show", f"{name}@{alias}")),
-        NextStep("to take it away", ("models", "alias", name, alias, "--delete")),
-    )
-
-
 def _stage_of(stage: str | None) -> str:
     if stage is None:
         raise InvalidInputError("promote moves a version to a stage, and none was given: ... STAGE, or --to STAGE.")
@@ -264,10 +225,6 @@ def _policy_in(file: Path) -> PromotionPolicy:
     from registry.yaml_files.record import read_record
 
     return read_record(file, "policy", PromotionPolicy)
-
-
-def _expected(version: str) -> str | None:
-    return None if version.lower() == NOBODY else version
 
 
 def _replaced(registry: ModelRegistry, holder: ModelVersion | None, now: ModelVersion) -> ModelVersion | None:
@@ -288,7 +245,3 @@ def _steps_after(moved: ModelVersion, replaced: ModelVersion | None) -> list[Nex
         case _:
             further = "production" if moved.stage == "staging" else "staging"
             return [NextStep("to move it on", ("models", "promote", moved.name, moved.version, further))]
-
-
-def _to_show(version: ModelVersion) -> NextStep:
-    return NextStep("to see it", ("models", "show", version.name, version.version))

@@ -18,11 +18,12 @@ import typer
 from typer.core import TyperCommand
 
 from registry.cli.text import plain
-from registry.errors import ModelwayError, NotFoundError
+from registry.errors import ModelwayError, NotFoundError, VersionNotFoundError, did_you_mean
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from registry.records import ModelVersion
     from registry.registry import ModelRegistry
 
 INTERRUPTED: Final = 130
@@ -37,6 +38,11 @@ class NextStep:
     command: Sequence[str]
 
 
+def to_show(version: ModelVersion) -> NextStep:
+    """Return the step that shows a version."""
+    return NextStep("to see it", ("models", "show", version.name, version.version))
+
+
 @dataclass(frozen=True)
 class Invocation:
     """One call of the command line: the options that every verb takes."""
@@ -45,8 +51,20 @@ class Invocation:
     as_json: bool = False
     debug: bool = False
 
+    @property
+    def location(self) -> str:
+        """Where the registry is: ``--url``, else as the environment or pyproject.toml says, else the default place."""
+        from registry.config import DEFAULT_LOCATION, configured_location
+
+        return self.url or configured_location() or DEFAULT_LOCATION
+
+    @property
+    def on_this_machine(self) -> bool:
+        """Whether the registry is on a disk here, and not in a bucket that may be far away."""
+        return "://" not in self.location or self.location.startswith("file://")
+
     def open(self, *, make: bool = False) -> ModelRegistry:
-        """Return the registry at ``--url``, else where the environment or pyproject.toml says, else the default place.
+        """Return the registry at ``location``.
 
         Args:
             make: The verb makes a registry where there is none.
@@ -54,10 +72,9 @@ class Invocation:
         Raises:
             NotFoundError: There is none, and ``make`` is not set.
         """
-        from registry.config import DEFAULT_LOCATION, configured_location
         from registry.registry import ModelRegistry
 
-        registry = ModelRegistry(self.url or configured_location() or DEFAULT_LOCATION)
+        registry = ModelRegistry(self.location)
         if not make:
             _check_exists(registry)
         return registry
@@ -132,8 +149,9 @@ class Verb(TyperCommand):
         """Parse, and put what was given after the verb over what was given before it."""
         rest = super().parse_args(ctx, args)
         given = {option.name: ctx.params.pop(option.name, None) for option in _shared_options(ctx)}
-        if ctx.obj is not None:
-            ctx.obj = dataclasses.replace(ctx.obj, **{name: value for name, value in given.items() if value})
+        # Asked by a shell for what may come next, no callback has made one.
+        before = ctx.obj or Invocation(url=ctx.find_root().params.get("url"))
+        ctx.obj = dataclasses.replace(before, **{name: value for name, value in given.items() if value})
         return rest
 
     def invoke(self, ctx: Any) -> Any:
@@ -162,6 +180,10 @@ def _report(error: Exception, *, debug: bool) -> int:
         traceback.print_exception(error)
     expected = isinstance(error, ModelwayError)
     words = str(error) if expected else f"{type(error).__name__}: {error}"
+    if isinstance(error, VersionNotFoundError):
+        from registry.versions import near_labels
+
+        words += did_you_mean(near_labels(error.version, error.known))
     mend = "" if expected or debug else "\nThis was not foreseen: run again with --debug to see where it happened."
     typer.secho("error: ", fg="red", err=True, nl=False)
     typer.echo(plain(words) + mend, err=True)

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from registry.cli import completing
 from registry.cli.options import (
     Context,
     MaybeVersion,
@@ -25,7 +26,12 @@ POLICY_FAILED = 3
 def list_(
     ctx: Context,
     name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="A model whose versions to list; all models without it.")
+        str | None,
+        typer.Argument(
+            metavar="NAME",
+            help="A model whose versions to list; all models without it.",
+            autocompletion=completing.models,
+        ),
     ] = None,
     *,
     stage: StageOption = None,
@@ -82,7 +88,13 @@ def compare(
     ctx: Context,
     name: Name,
     versions: Annotated[
-        list[str], typer.Argument(metavar="V1 V2...", help="Two versions or more.", show_default=False)
+        list[str],
+        typer.Argument(
+            metavar="V1 V2...",
+            help="Two versions or more.",
+            show_default=False,
+            autocompletion=completing.versions,
+        ),
     ],
 ) -> None:
     """Compare the metrics of versions; the change is from the first to the last."""

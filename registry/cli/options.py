@@ -9,25 +9,54 @@ from typing import Annotated, Any
 
 import typer
 
+from registry.cli import completing
 from registry.errors import InvalidInputError
 
 Context = typer.Context
 
-Name = Annotated[str, typer.Argument(metavar="NAME", help="The model.", show_default=False)]
-NameAtAlias = Annotated[str, typer.Argument(metavar="NAME", help="The model, or NAME@ALIAS.", show_default=False)]
+Name = Annotated[
+    str, typer.Argument(metavar="NAME", help="The model.", show_default=False, autocompletion=completing.models)
+]
+NameAtAlias = Annotated[
+    str,
+    typer.Argument(
+        metavar="NAME", help="The model, or NAME@ALIAS.", show_default=False, autocompletion=completing.models
+    ),
+]
 Version = Annotated[
-    str, typer.Argument(metavar="VERSION", help="A version (1, v1, 1.2.0) or an alias.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="VERSION",
+        help="A version (1, v1, 1.2.0) or an alias.",
+        show_default=False,
+        autocompletion=completing.versions,
+    ),
 ]
 MaybeVersion = Annotated[
-    str | None, typer.Argument(metavar="VERSION", help="A version (1, v1, 1.2.0) or an alias.", show_default=False)
+    str | None,
+    typer.Argument(
+        metavar="VERSION",
+        help="A version (1, v1, 1.2.0) or an alias.",
+        show_default=False,
+        autocompletion=completing.versions,
+    ),
 ]
 VersionOption = Annotated[
-    str | None, typer.Option("--version", metavar="V", help="A version (1, v1, 1.2.0) or an alias.")
+    str | None,
+    typer.Option(
+        "--version",
+        metavar="V",
+        help="A version (1, v1, 1.2.0) or an alias.",
+        autocompletion=completing.versions,
+    ),
 ]
 StageOption = Annotated[
     str | None,
     typer.Option(
-        "--stage", metavar="S", help="In this stage: development, validation, staging, production or archived."
+        "--stage",
+        metavar="S",
+        help="In this stage: development, validation, staging, production or archived.",
+        autocompletion=completing.stages,
     ),
 ]
 Reason = Annotated[str, typer.Option("--reason", metavar="R", help="Why; kept in the history.", show_default=False)]
@@ -47,7 +76,14 @@ PolicyFile = Annotated[
         show_default=False,
     ),
 ]
-EndpointName = Annotated[str, typer.Argument(metavar="E", help="The endpoint.", show_default=False)]
+EndpointName = Annotated[
+    str, typer.Argument(metavar="E", help="The endpoint.", show_default=False, autocompletion=completing.endpoints)
+]
+
+
+def expected(version: str) -> str | None:
+    """Return the version that is expected to hold something, None where ``none`` is."""
+    return None if version.lower() == completing.NOBODY else version
 
 
 def numbers(option: str, given: Iterable[str] | None) -> dict[str, float]:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from registry.cli import completing
 from registry.cli.invocation import NextStep
 from registry.cli.options import (
     Context,
@@ -29,11 +30,19 @@ def deploy(  # noqa: PLR0913 - each is an option of the command line
     version: VersionOption = None,
     stage: StageOption = None,
     endpoint_name: Annotated[
-        str | None, typer.Option("--endpoint-name", metavar="E", help="The endpoint; the model's name without it.")
+        str | None,
+        typer.Option(
+            "--endpoint-name",
+            metavar="E",
+            help="The endpoint; the model's name without it.",
+            autocompletion=completing.endpoints,
+        ),
     ] = None,
     target: Annotated[
         Literal["local"],
-        typer.Option("--target", help="Where to serve. local: a process of this machine, on loopback."),
+        typer.Option(
+            "--target", metavar="TARGET", help="Where to serve. local: a process of this machine, on loopback."
+        ),
     ] = "local",
 ) -> None:
     """Serve a version at an endpoint, the one in production unless another is asked for; it is checked first."""
@@ -77,7 +86,10 @@ def optimize(
     with RichProgress():
         variants = registry.optimize(name, version, spec=wanted, report=_report)
     choice = registry.get_choice(name, version)
-    ctx.obj.show({"engine": choice, "variants": variants}, lambda tables: [tables.of_variants(variants, choice)])
+    from registry.cli.summaries import OptimizePage
+
+    page = OptimizePage(engine=choice, variants=tuple(variants))
+    ctx.obj.show(page, lambda tables: [tables.of_variants(page.variants, page.engine)])
     if not ctx.obj.as_json:
         ctx.obj.tell(choice, choice.reason, NextStep("to serve it", ("models", "deploy", name, "--version", version)))
 
@@ -92,7 +104,10 @@ def download(
     where: Annotated[
         list[str],
         typer.Argument(
-            metavar="[VERSION] DIR", help="The version, the latest without it; and the folder.", show_default=False
+            metavar="[VERSION] DIR",
+            help="The version, the latest without it; and the folder.",
+            show_default=False,
+            autocompletion=completing.versions,
         ),
     ],
 ) -> None:
@@ -106,7 +121,9 @@ def download(
     found = registry.get_model_metadata(name, version)
     with RichProgress():
         path = registry.download(found.name, found.version, folder)
-    ctx.obj.tell({"version": found, "path": str(path)}, f"{found.full_name} is in {path}, verified")
+    from registry.cli.summaries import DownloadPage
+
+    ctx.obj.tell(DownloadPage(version=found, path=str(path)), f"{found.full_name} is in {path}, verified")
 
 
 def list_endpoints(ctx: Context) -> None:

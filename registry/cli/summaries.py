@@ -64,6 +64,36 @@ class EndpointPage(Record):
     url: str | None
 
 
+class AliasGone(Record):
+    """An alias that was taken away; it stands for no version now."""
+
+    name: str
+    alias: str
+    version: None = None
+
+
+class VersionGone(Record):
+    """A version that was deleted; its history stays, and its label is never given again."""
+
+    name: str
+    version: str
+    deleted: bool
+
+
+class DownloadPage(Record):
+    """A version whose files were copied, and the folder that they are in."""
+
+    version: ModelVersion
+    path: str
+
+
+class OptimizePage(Record):
+    """The engines that were built from a version, and which of them is to serve it."""
+
+    engine: EngineChoice
+    variants: tuple[Variant, ...]
+
+
 def summarize(registry: ModelRegistry, *, stage: str | None) -> list[ModelSummary]:
     """Return a summary of each model, by name; with ``stage``, of those that have a version there."""
     found = (_summary(registry, name) for name in registry.list_models(stage=stage))

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner, Result
 
 from deployments.cli import make_program
@@ -56,3 +59,30 @@ def models(place: Path) -> ModelRegistry:
     registry.promote("digits", 2, "production", approved_by="bob@example.com", reason="better")
     registry.register("letters", b"weights", version="1.0.0", tags={"team": "vision"}, description="reads letters")
     return registry
+
+
+def classifier(seed: int) -> onnx.ModelProto:
+    """Return a model of four numbers in and three out."""
+    weights = np.random.default_rng(seed).normal(size=(4, 3)).astype(np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("MatMul", ["x", "weights"], ["y"])],
+        "classifier",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3])],
+        [numpy_helper.from_array(weights, "weights")],
+    )
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+
+@pytest.fixture
+def iris(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelRegistry]:
+    """Give a registry with two versions of ``iris``, with samples; its endpoints are stopped in the end."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    registry = ModelRegistry(place, actor="ann")
+    samples = np.random.default_rng(0).random((8, 4), dtype=np.float32)
+    for seed in (1, 2):
+        registry.register("iris", model=classifier(seed), samples=samples)
+        registry.promote("iris", seed, "production")
+    yield registry
+    for endpoint in registry.list_endpoints():
+        registry.stop_endpoint(endpoint.name)

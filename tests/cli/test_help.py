@@ -12,13 +12,14 @@ import typer.main
 from typer.testing import Result
 
 from deployments.cli import make_program
-from registry.cli.app import OTHER_SPELLINGS
+from registry.cli.app import OTHER_SPELLINGS, WITHOUT_HELP
 
 Modelway = Callable[..., Result]
 
 VERBS = {
     "models": ["list", "show", "register", "check", "promote", "compare", "log", "rollback", "deploy", "optimize",
-               "download", "archive", "restore", "annotate", "alias"],
+               "download", "archive", "restore", "annotate", "alias", "delete", "verify", "copy", "export", "import",
+               "gc", "rebuild", "doctor"],
     "endpoints": ["list", "show", "stop"],
 }  # fmt: skip
 
@@ -34,7 +35,9 @@ def commands() -> Iterator[tuple[str, Any]]:
 
 def test_every_verb_is_there() -> None:
     spelled = {f"{group} {verb}" for group, verbs in VERBS.items() for verb in verbs}
-    assert {words for words, _ in commands()} == spelled | set(VERBS) | set(OTHER_SPELLINGS) | {"run"}
+    assert {words for words, _ in commands()} == spelled | set(VERBS) | set(OTHER_SPELLINGS) | set(WITHOUT_HELP) | {
+        "run"
+    }
 
 
 @pytest.mark.parametrize("words", [words for words, _ in commands()])
@@ -84,10 +87,26 @@ def test_what_is_told_in_help_is_not_imported_for_it() -> None:
         name for name in imported.split() if name.partition(".")[0] in {"registry", "deployments", "tasks", "flows"}
     }
     assert ours == {
-        "registry", "registry.cli", "registry.cli.app", "registry.cli.changing", "registry.cli.invocation",
-        "registry.cli.looking", "registry.cli.options", "registry.cli.serving", "registry.cli.text", "registry.errors",
-        "deployments", "deployments.cli",
+        "registry", "registry.cli", "registry.cli.app", "registry.cli.changing", "registry.cli.completing",
+        "registry.cli.describing", "registry.cli.invocation", "registry.cli.keeping", "registry.cli.looking",
+        "registry.cli.options", "registry.cli.serving", "registry.cli.text", "registry.errors", "deployments",
+        "deployments.cli",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(("words", "also"), [(["models", "list"], {"rich"}), (["models", "list", "--json"], set())])
+@pytest.mark.usefixtures("models")
+def test_a_list_brings_nothing_heavy_and_json_no_tables(words: list[str], also: set[str]) -> None:
+    program = (
+        "import sys\nfrom deployments.cli import main\n"
+        "try:\n    main()\nfinally:\n    print(*sys.modules, file=sys.stderr)"
+    )
+    ran = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=True)
+    assert "digits" in ran.stdout
+    imported = {name.partition(".")[0] for name in ran.stderr.split()}
+    heavy = {"fastapi", "fsspec", "numpy", "onnx", "onnxruntime", "prefect", "rich", "torch", "uvicorn"}
+    assert imported & heavy == also
+    assert "typer" in imported
 
 
 def test_run_names_the_line_of_a_mistake_before_anything_starts(modelway: Modelway, place: Any, tmp_path: Any) -> None:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
 from typer.testing import Result
 
 from registry import ModelRegistry
@@ -19,33 +16,6 @@ from registry import ModelRegistry
 Modelway = Callable[..., Result]
 
 SPEC = "optimize: {engines: [onnxruntime], batch_sizes: [1], warmup: 1, repetitions: 5}\n"
-
-
-def classifier(seed: int) -> onnx.ModelProto:
-    """Return a model of four numbers in and three out."""
-    weights = np.random.default_rng(seed).normal(size=(4, 3)).astype(np.float32)
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "weights"], ["y"])],
-        "classifier",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3])],
-        [numpy_helper.from_array(weights, "weights")],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-
-
-@pytest.fixture
-def iris(place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelRegistry]:
-    """Give a registry with two versions of ``iris``, with samples; its endpoints are stopped in the end."""
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    registry = ModelRegistry(place, actor="ann")
-    samples = np.random.default_rng(0).random((8, 4), dtype=np.float32)
-    for seed in (1, 2):
-        registry.register("iris", model=classifier(seed), samples=samples)
-        registry.promote("iris", seed, "production")
-    yield registry
-    for endpoint in registry.list_endpoints():
-        registry.stop_endpoint(endpoint.name)
 
 
 def ready(url: str) -> bool:
