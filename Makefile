@@ -24,7 +24,7 @@ EXTRAS := sklearn
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick lint format bench lock clean
+.PHONY: help run test quick faults lint format bench lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
@@ -38,6 +38,10 @@ test: lint ## every check there is: linters, types, import contracts, all tests
 quick: $(VENV)/.dev ## the tests that take no more than seconds
 	$(BIN)/python -m pytest -m "not heavy" $(ARGS)
 
+faults: $(VENV)/.dev ## break storage at every call, kill writers, race four clients: nothing may be lost
+	$(BIN)/python -m registry.testing $(ARGS)
+	$(BIN)/python -m pytest -q tests/faults/test_registry_beside_a_table.py --hypothesis-profile=faults
+
 lint: $(VENV)/.dev ## linters, formatting, types and import contracts, without tests
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
@@ -48,8 +52,9 @@ format: $(VENV)/.dev ## write the formatting, and the fixes that are safe
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(VENV)/.run ## measure what starting costs
-	$(BIN)/python benchmarks/startup.py $(ARGS)
+bench: $(VENV)/.run ## measure what starting costs, and the registry beside its peers
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python -m benchmarks.registry $(ARGS)
 
 lock: ## choose the pinned versions again (constraints.txt), from the ranges in pyproject.toml
 	@.ci/lock sklearn,tensorrt-rtx,dev $(TORCH)
