@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
-import socket
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +92,8 @@ def configured_storage_options(start: Path | None = None) -> dict[str, Any]:
 
 def _nearest_settings(start: Path | None) -> tuple[Path, dict[str, Any]]:
     """Return the nearest folder with a pyproject.toml, and its ``[tool.modelway]``."""
+    import tomllib
+
     first = (start or Path.cwd()).resolve()
     for folder in (first, *first.parents):
         file = folder / "pyproject.toml"
@@ -107,6 +106,9 @@ def default_actor() -> str:
     """Return who is running this: ``MODELWAY_ACTOR``, else ``user@host``."""
     if actor := os.environ.get("MODELWAY_ACTOR"):
         return actor
+    import getpass
+    import socket
+
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a container without an entry for its user id

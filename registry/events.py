@@ -77,6 +77,7 @@ class Restored(StoredRecord):
     type: Literal["restored"] = "restored"
     version: str
     reason: str = ""
+    key: str | None = None
 
 
 class Annotated_(StoredRecord):  # noqa: N801 - typing has the plain name
@@ -98,6 +99,7 @@ class Aliased(StoredRecord):
     alias: str
     version: str | None
     taken_from: str | None = None
+    key: str | None = None
 
 
 class ApprovalAsked(StoredRecord):

@@ -38,6 +38,8 @@ class ModelMetrics(StoredRecord):
         custom = fields.get("custom", {})
         if not isinstance(custom, dict):
             return fields
+        if fields.keys() <= _FIELDS and not any(map(_is_nan, (*fields.values(), *custom.values()))):
+            return fields  # as everything that was stored is
         # A metric under a name of its own is a custom one; as a field of its own it would be kept and never read.
         others = {key: value for key, value in fields.items() if key not in _FIELDS and isinstance(value, float | int)}
         kept = {key: value for key, value in fields.items() if key not in others and not _is_nan(value)}

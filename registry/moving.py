@@ -100,13 +100,25 @@ class Moving(Reading):
         """Move a version to archived, from wherever it stands."""
         return self.promote(name, version, ModelStage.ARCHIVED, reason=reason, actor=actor)
 
-    def restore(self, name: str, version: VersionRef, *, reason: str = "", actor: str | None = None) -> ModelVersion:
-        """Bring an archived version back to development.
+    def restore(
+        self,
+        name: str,
+        version: VersionRef,
+        *,
+        reason: str = "",
+        actor: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> ModelVersion:
+        """Bring an archived version back to development; the same key does it once.
 
         Raises:
             IllegalTransitionError: It is not archived.
         """
-        return self._change(name, version, lambda known: plan_restore(known.state, name, version, reason=reason), actor)
+
+        def decide(known: Snapshot[ModelState]) -> ModelEvent | None:
+            return plan_restore(known.state, name, version, reason=reason, key=idempotency_key)
+
+        return self._change(name, version, decide, actor)
 
     def rollback(  # noqa: PLR0913 - the public interface
         self,
@@ -238,7 +250,7 @@ class Moving(Reading):
 
         return self._change(name, version, decide, actor)
 
-    def set_alias(
+    def set_alias(  # noqa: PLR0913 - the public interface
         self,
         name: str,
         alias: str,
@@ -246,28 +258,39 @@ class Moving(Reading):
         *,
         expect: VersionRef | Unset | None = UNSET,
         actor: str | None = None,
+        idempotency_key: str | None = None,
     ) -> ModelVersion:
-        """Point an alias at a version; an alias is one name at a time.
+        """Point an alias at a version; an alias is one name at a time, and the same key points it once.
 
         Raises:
             StaleExpectationError: It does not point at ``expect`` (None: nowhere).
         """
-        return self._change(
-            name, version, lambda known: plan_alias(known.state, name, alias, version, expect=expect), actor
-        )
+
+        def decide(known: Snapshot[ModelState]) -> ModelEvent | None:
+            return plan_alias(known.state, name, alias, version, expect=expect, key=idempotency_key)
+
+        return self._change(name, version, decide, actor)
 
     def delete_alias(
-        self, name: str, alias: str, *, expect: VersionRef | Unset | None = UNSET, actor: str | None = None
+        self,
+        name: str,
+        alias: str,
+        *,
+        expect: VersionRef | Unset | None = UNSET,
+        actor: str | None = None,
+        idempotency_key: str | None = None,
     ) -> None:
-        """Take an alias away.
+        """Take an alias away; the same key does it once.
 
         Raises:
             NotFoundError: There is no such alias.
             StaleExpectationError: It does not point at ``expect``.
         """
-        self._append_existing(
-            name, lambda known: plan_alias(known.state, name, alias, None, expect=expect), actor=actor
-        )
+
+        def decide(known: Snapshot[ModelState]) -> ModelEvent | None:
+            return plan_alias(known.state, name, alias, None, expect=expect, key=idempotency_key)
+
+        self._append_existing(name, decide, actor=actor)
 
     def _wish(
         self, name: str, version: VersionRef, stage: ModelStage | str, actor: str | None, **more: Any

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from registry.progress import Advance
@@ -28,6 +27,8 @@ def each(
     """
     if min(at_once, len(items)) <= 1:
         return [work(item, advance) for item in items]
+    from concurrent.futures import FIRST_EXCEPTION, CancelledError, ThreadPoolExecutor, wait
+
     failed: list[BaseException] = []
 
     def advance_unless_failed(amount: int) -> None:

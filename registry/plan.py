@@ -193,31 +193,45 @@ def _holder_before(state: ModelState, name: str) -> str:
     return way[-1]
 
 
-def plan_restore(state: ModelState, name: str, version: VersionRef, *, reason: str) -> Restored:
-    """Return the event that brings an archived version back to development.
+def plan_restore(
+    state: ModelState, name: str, version: VersionRef, *, reason: str, key: str | None = None
+) -> Restored | None:
+    """Return the event that brings an archived version back to development, None when this key has done it.
 
     Raises:
         IllegalTransitionError: It is not archived.
     """
-    key = state.find(name, version)
-    if state.versions[key].stage is not ModelStage.ARCHIVED:
-        stands = state.versions[key]
+    if state.recall("restored", key):
+        return None
+    found = state.find(name, version)
+    stands = state.versions[found]
+    if stands.stage is not ModelStage.ARCHIVED:
         raise IllegalTransitionError(
             f"{name}:{stands.label} is in {stands.stage}; only archived versions are restored."
         )
-    return Restored(version=key, reason=reason)
+    return Restored(version=found, reason=reason, key=key)
 
 
-def plan_alias(
-    state: ModelState, name: str, alias: str, version: VersionRef | None, *, expect: VersionRef | Unset | None
+def plan_alias(  # noqa: PLR0913 - what a wish for an alias is made of
+    state: ModelState,
+    name: str,
+    alias: str,
+    version: VersionRef | None,
+    *,
+    expect: VersionRef | Unset | None,
+    key: str | None = None,
 ) -> Aliased | None:
-    """Return the event that points ``alias`` at ``version``, or takes it away for None; None when it is so already.
+    """Return the event that points ``alias`` at ``version``, or takes it away for None.
+
+    None when it points there already, or when this key has pointed it somewhere.
 
     Raises:
         StaleExpectationError: The alias does not point where the caller expected.
         InvalidNameError: No name for an alias.
     """
     check_name(alias, kind="alias")
+    if state.recall("aliased", key):
+        return None
     current = state.aliases.get(alias)
     if not isinstance(expect, Unset) and current != (None if expect is None else canonical(expect)):
         raise StaleExpectationError(
@@ -226,7 +240,7 @@ def plan_alias(
     if version is None and current is None:
         raise NotFoundError(f"{name} has no alias {alias!r}. It has: {', '.join(sorted(state.aliases)) or 'none'}.")
     target = None if version is None else state.find(name, version)
-    return None if target == current else Aliased(alias=alias, version=target, taken_from=current)
+    return None if target == current else Aliased(alias=alias, version=target, taken_from=current, key=key)
 
 
 def plan_delete(state: ModelState, name: str, version: VersionRef, *, force: bool, reason: str) -> Deleted | None:

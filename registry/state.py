@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from functools import singledispatch
-from typing import Any
+from typing import Any, TypeAlias
 
 from pydantic import ConfigDict, Field
 
@@ -35,8 +35,14 @@ from registry.stages import ModelStage
 from registry.version_state import Versions, VersionState
 from registry.versions import Strategy, VersionRef, canonical
 
+LONGEST_WAY = 100
+"""Promotions that can be gone back through one by one; the log has all of them."""
+
 _VERSIONS_FOLLOW = b',"versions":{\n'
 _END = b"\n}}"
+
+
+_Keyed: TypeAlias = Reserved | Moved | RolledBack | Restored | Annotated_ | Aliased | ApprovalAsked
 
 
 class Asked(StoredRecord):
@@ -49,8 +55,8 @@ class Asked(StoredRecord):
 class ModelState(StoredRecord):
     """A model as its log says.
 
-    ``holders`` is the way that production went, newest last, each version once; ``guard`` the record of the registry's
-    own log that set what this model is held to, as far as the model's log was told.
+    ``holders`` is the way that production went, newest last, as far back as ``LONGEST_WAY``; ``guard`` the record of
+    the registry's own log that set what this model is held to, as far as the model's log was told.
     """
 
     model_config = ConfigDict(arbitrary_types_allowed=True)
@@ -73,6 +79,7 @@ class ModelState(StoredRecord):
 
     def registered(self) -> dict[str, VersionState]:
         """Return the versions that readers may see by canonical label, in order of registration."""
+        self.versions.parse_all()
         return {key: version for key, version in self.versions.items() if version.status == "registered"}
 
     def latest(self) -> str | None:
@@ -109,7 +116,7 @@ class ModelState(StoredRecord):
         """
         return None if key is None else self.keys.get(f"{event_type} {key}")
 
-    def with_key(self, event: Reserved | Moved | RolledBack | Annotated_ | ApprovalAsked, about: str) -> ModelState:
+    def with_key(self, event: _Keyed, about: str) -> ModelState:
         """Return this state with an idempotency key remembered, if there is one."""
         if event.key is None:
             return self
@@ -200,8 +207,8 @@ def _(event: Abandoned, state: ModelState, record: LogRecord) -> ModelState:  # 
 def _(event: Moved, state: ModelState, record: LogRecord) -> ModelState:
     approvals = (*state.versions[event.version].approvals, *event.approvals)
     if event.to_stage is ModelStage.PRODUCTION:
-        way = tuple(holder for holder in state.holders if holder != event.version)
-        moved = _into_production(state, event.version, record, holders=(*way, event.version))
+        way = (*state.holders, event.version)[-LONGEST_WAY:]
+        moved = _into_production(state, event.version, record, holders=way)
         moved = moved.with_version(event.version, approvals=approvals)
     else:
         left = event.from_stage is ModelStage.PRODUCTION
@@ -214,7 +221,7 @@ def _(event: Moved, state: ModelState, record: LogRecord) -> ModelState:
 def _(event: RolledBack, state: ModelState, record: LogRecord) -> ModelState:
     # Going back twice goes back twice: the way is cut at the version returned to, or it would only swing to and fro.
     way = state.holders
-    kept = way[: way.index(event.version) + 1] if event.version in way else (*way, event.version)
+    kept = way[: len(way) - way[::-1].index(event.version)] if event.version in way else (*way, event.version)
     return _into_production(state, event.version, record, holders=kept).with_key(event, event.version)
 
 
@@ -227,7 +234,8 @@ def _into_production(state: ModelState, key: str, record: LogRecord, *, holders:
 
 @_fold.register
 def _(event: Restored, state: ModelState, record: LogRecord) -> ModelState:
-    return state.with_version(event.version, stage=ModelStage.DEVELOPMENT, stage_since=record.time)
+    restored = state.with_version(event.version, stage=ModelStage.DEVELOPMENT, stage_since=record.time)
+    return restored.with_key(event, event.version)
 
 
 @_fold.register
@@ -256,7 +264,7 @@ def _(event: Aliased, state: ModelState, record: LogRecord) -> ModelState:  # no
     aliases = {alias: version for alias, version in state.aliases.items() if alias != event.alias}
     if event.version is not None:
         aliases[event.alias] = event.version
-    return state.model_copy(update={"aliases": aliases})
+    return state.model_copy(update={"aliases": aliases}).with_key(event, event.alias)
 
 
 @_fold.register

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Literal, Self
@@ -44,6 +45,9 @@ class VersionState(StoredRecord):
         return Evidence(label=full_name, metrics=self.described.metrics.as_dict(), measured_on=self.measured_on)
 
 
+_MANY = 500
+
+
 class _Entry:
     """A version as bytes, as a record, or both; whichever was not given is made when it is asked for, and kept."""
 
@@ -57,6 +61,10 @@ class _Entry:
         if self._data is None:
             self._data = self.state.model_dump_json().encode()
         return self._data
+
+    @property
+    def is_parsed(self) -> bool:
+        return self._state is not None
 
     @property
     def state(self) -> VersionState:
@@ -111,6 +119,21 @@ class Versions(Mapping[str, VersionState]):
             entries.pop(label, None)
         entries[label] = _Entry(state=state)
         return type(self)(entries)
+
+    def parse_all(self) -> None:
+        """Parse every version that was not looked at yet, when all of them are asked for."""
+        waiting = [entry for entry in self._entries.values() if not entry.is_parsed]
+        # Thousands of records at once: the collector would look through all of them again and again, and took as long
+        # as the parsing itself.
+        pause = len(waiting) > _MANY and gc.isenabled()
+        if pause:
+            gc.disable()
+        try:
+            for entry in waiting:
+                _ = entry.state
+        finally:
+            if pause:
+                gc.enable()
 
     @override
     def __getitem__(self, label: str) -> VersionState:

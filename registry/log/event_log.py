@@ -150,7 +150,7 @@ class EventLog(Generic[State, Event]):
 
     def _is_ours(self, key: str, record: LogRecord, *, missing_ok: bool = False) -> bool:
         try:
-            return parse_record(LogRecord, self._store.read(key), key).id == record.id
+            return self._id_at(key) == record.id
         except FileNotFoundError:
             if missing_ok:
                 return False
@@ -164,6 +164,12 @@ class EventLog(Generic[State, Event]):
                 f"a write of {key} was sent and the storage does not say whether it arrived ({error}). "
                 f"Repeat the call with the same idempotency key: it finds its own write."
             ) from error
+
+    def _id_at(self, key: str) -> str:
+        try:
+            return parse_record(LogRecord, self._store.read(key), key).id
+        except FormatError:  # a read that was cut short looks like damage
+            return parse_record(LogRecord, self._store.read(key), key).id
 
     def _advance(self, known: Snapshot[State], record: LogRecord, data: bytes) -> Snapshot[State]:
         self._known = self._reader.after(known, record, data)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import contextlib
 import errno
 import io
+import itertools
 import os
-import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -62,23 +63,28 @@ class FileModelStore(ModelStore):
 
     @override
     def upload(self, key: str, chunks: Iterator[bytes]) -> None:
-        target = self._path(key)
+        target = self._name(key)
         # The link below decides. This look only spares a loser its two fsyncs, which is most of what a lost race costs.
         if os.path.lexists(target):
             raise _taken(target)
-        with _translated(key), self._temporary(target, chunks, durable=True) as temporary:
+        with _translated(key), _temporary(target, chunks, durable=True) as temporary:
             try:
                 os.link(temporary, target)
             except FileExistsError:
                 raise _taken(target) from None
-            _sync_folder(target.parent)
+            except FileNotFoundError as error:
+                raise _swept(target) from error
+            _sync_folder(os.path.dirname(target))  # noqa: PTH120 - a name, not a path object
 
     @override
     def replace(self, key: str, data: bytes) -> None:
-        target = self._path(key)
+        target = self._name(key)
         # Not fsynced: only what can be rebuilt from the log is ever replaced.
-        with _translated(key), self._temporary(target, iter([data]), durable=False) as temporary:
-            Path(temporary).replace(target)
+        with _translated(key), _temporary(target, iter([data]), durable=False) as temporary:
+            try:
+                os.replace(temporary, target)  # noqa: PTH105 - names, not path objects
+            except FileNotFoundError as error:
+                raise _swept(target) from error
 
     @override
     def sweep(self, *, older_than_s: float, dry_run: bool = True) -> list[str]:
@@ -129,28 +135,29 @@ class FileModelStore(ModelStore):
     def _name(self, key: str) -> str:
         return self._top + check_key(key)
 
-    @contextlib.contextmanager
-    def _temporary(self, target: Path, chunks: Iterator[bytes], *, durable: bool) -> Iterator[str]:
-        try:
-            _make_folder(target.parent, below=self.root)
-            # In the target's own folder: a link or rename must stay on one file system.
-            handle, name = tempfile.mkstemp(prefix=_TEMPORARY, dir=target.parent)
-        except FileNotFoundError as error:  # for a write that is a failure, not an answer
-            raise StoreError(
-                f"{target.parent} cannot be made, or somebody is removing it; nothing was written."
-            ) from error
-        try:
-            with os.fdopen(handle, "wb") as file:
-                for piece in chunks:
-                    file.write(piece)
-                file.flush()
-                os.fchmod(file.fileno(), 0o644)  # mkstemp gives 0600, and other users' servers read these files
-                if durable:
-                    os.fsync(file.fileno())
-            yield name
-        finally:
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(name)  # noqa: PTH108 - a name, not a path object
+
+@contextlib.contextmanager
+def _temporary(target: str, chunks: Iterator[bytes], *, durable: bool) -> Iterator[str]:
+    """Give the name of a file with these bytes, in the target's own folder: a link or rename must stay on one disk."""
+    folder = os.path.dirname(target)  # noqa: PTH120 - a name, not a path object
+    name = f"{folder}{os.sep}{_TEMPORARY}{uuid.uuid4().hex}"
+    try:
+        _make_folder(folder)
+        handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileNotFoundError as error:  # for a write that is a failure, not an answer
+        raise StoreError(f"{folder} cannot be made, or somebody is removing it; nothing was written.") from error
+    try:
+        with os.fdopen(handle, "wb") as file:
+            for piece in chunks:
+                file.write(piece)
+            file.flush()
+            os.fchmod(file.fileno(), 0o644)  # other users' servers read these files, whatever the umask is
+            if durable:
+                os.fsync(file.fileno())
+        yield name
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(name)  # noqa: PTH108 - a name, not a path object
 
 
 def _content(name: str) -> bytes:
@@ -158,8 +165,12 @@ def _content(name: str) -> bytes:
         return file.readall()
 
 
-def _taken(target: Path) -> AlreadyExistsError:
+def _taken(target: str) -> AlreadyExistsError:
     return AlreadyExistsError(f"{target} exists already and is never overwritten.")
+
+
+def _swept(target: str) -> StoreError:
+    return StoreError(f"{target} was not written: somebody removed its temporary file. Repeat the call.")
 
 
 def _unless_gone(error: OSError) -> None:
@@ -167,18 +178,17 @@ def _unless_gone(error: OSError) -> None:
         raise error
 
 
-def _make_folder(folder: Path, *, below: Path) -> None:
-    if folder.is_dir():
+def _make_folder(folder: str) -> None:
+    if os.path.isdir(folder):  # noqa: PTH112 - a name, not a path object
         return
-    folder.mkdir(parents=True, exist_ok=True)
+    made = list(itertools.takewhile(lambda path: not path.is_dir(), (Path(folder), *Path(folder).parents)))
+    Path(folder).mkdir(parents=True, exist_ok=True)
     # A new folder is an entry in its parent: without this a power cut could take it and what was linked into it.
-    for parent in folder.parents:
-        _sync_folder(parent)
-        if parent in (below, below.parent):
-            break
+    for one in made:
+        _sync_folder(one.parent)
 
 
-def _sync_folder(folder: Path) -> None:
+def _sync_folder(folder: str | Path) -> None:
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -42,7 +42,7 @@ class Wish:
 class PlainModel:
     """Labels in the order in which they were taken and shown, who stands where, and the way production went.
 
-    That way, ``holders``, has each version once, where it came last; a rollback cuts it at the one it returns to.
+    That way, ``holders``, is cut by a rollback at the one it returns to.
     """
 
     taken: Labels = ()
@@ -91,14 +91,14 @@ class PlainModel:
             return self, label
         if stage == "archived":
             return self, ILLEGAL
-        return self._given(label, (*(one for one in self.holders if one != label), label)), label
+        return self._given(label, (*self.holders, label)), label
 
     def _rollback(self) -> tuple[PlainModel, Hashable]:
         way = [label for label in self.holders if label != self.production]
         if not way:
             return self, ILLEGAL
         target = way[-1]
-        return self._given(target, self.holders[: self.holders.index(target) + 1]), target
+        return self._given(target, self.holders[: len(self.holders) - self.holders[::-1].index(target)]), target
 
     def _archive(self, label: str) -> tuple[PlainModel, Hashable]:
         if label not in self.shown:

@@ -192,12 +192,7 @@ class _Scene:
         def plan(call: Call) -> Fault | None:
             if call.number != number:
                 return None
-            # A writer reads chunks to compare them with what it has: cut short they are other bytes, and it rightly
-            # gives up the label that they lie under. No fault of its own, and not the outcome of an undisturbed run.
-            compares = call.operation == "chunks" and not self.verb.reads
-            return chance.choice(
-                [fault for fault in faults_of(replace(call, found=1)) if not compares or fault.kind is not Kind.SHORT]
-            )
+            return chance.choice(list(faults_of(replace(call, found=1))))
 
         return plan
 

@@ -20,7 +20,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from registry import Guard, MetricRequirement, ModelRegistry, ModelStage, PromotionPolicy
-from registry.errors import IllegalTransitionError, IntegrityError, NotFoundError, StaleExpectationError
+from registry.errors import IntegrityError
 from registry.keeping import Keeping
 from registry.reports import Finding
 from registry.store import InMemoryModelStore
@@ -237,8 +237,7 @@ MOVING = (
     Verb(
         "restore",
         two_have_held_production,
-        lambda r, _: r.restore(MODEL, 1, reason="again"),
-        already=(IllegalTransitionError,),
+        lambda r, _: r.restore(MODEL, 1, reason="again", idempotency_key=KEY),
     ),
 )
 SAYING = (
@@ -251,10 +250,9 @@ SAYING = (
     Verb(
         "set an alias, expecting",
         three_versions,
-        lambda r, _: r.set_alias(MODEL, "champion", 2, expect=1),
-        already=(StaleExpectationError,),
+        lambda r, _: r.set_alias(MODEL, "champion", 2, expect=1, idempotency_key=KEY),
     ),
-    Verb("delete an alias", three_versions, lambda r, _: r.delete_alias(MODEL, "champion"), already=(NotFoundError,)),
+    Verb("delete an alias", three_versions, lambda r, _: r.delete_alias(MODEL, "champion", idempotency_key=KEY)),
     Verb("set the guard", three_versions, lambda r, _: r.set_guard(Guard(strict_path=True))),
     Verb("set the guard of an empty place", empty, lambda r, _: r.set_guard(Guard(strict_path=True))),
     Verb(

@@ -23,6 +23,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "registered": {"measured_on": {}, "artifact": None, "guard": 0},
     "moved": {"approvals": [], "key": None},
     "rolled_back": {"key": None},
+    "restored": {"key": None},
+    "aliased": {"key": None},
     "annotated": {"description": None, "tags": None, "metrics": None, "measured_on": None, "key": None},
     "approval_asked": {"key": None},
     "wanted": {"key": None},
@@ -231,14 +233,15 @@ def fold_model(state: Json, event: Json, record: Json) -> None:  # noqa: C901, P
                 raise Damaged(f"record {record['number']} names a stage that there is not")
             versions[key]["approvals"] = [*versions[key]["approvals"], *event["approvals"]]
             if event["to_stage"] == "production":
-                holders = [*(holder for holder in state["holders"] if holder != key), key]
+                holders = [*state["holders"], key][-100:]
                 into_production(state, key, holders, record)
             else:
                 versions[key].update(stage=event["to_stage"], stage_since=record["time"])
                 state["production"] = None if event["from_stage"] == "production" else state["production"]
         case "rolled_back":
             way = state["holders"]
-            into_production(state, key, way[: way.index(key) + 1] if key in way else [*way, key], record)
+            cut = way[: len(way) - way[::-1].index(key)] if key in way else [*way, key]
+            into_production(state, key, cut, record)
         case "restored":
             versions[key].update(stage="development", stage_since=record["time"])
         case "annotated":
@@ -267,7 +270,8 @@ def fold_model(state: Json, event: Json, record: Json) -> None:  # noqa: C901, P
         case _:
             raise Damaged(f"an event of a type that this program does not know: {kind}")
     if kind != "variant_added" and event.get("key") is not None:
-        state["keys"][f"{kind} {event['key']}"] = event["request"]["id"] if kind == "approval_asked" else key
+        about = {"approval_asked": lambda: event["request"]["id"], "aliased": lambda: event["alias"]}
+        state["keys"][f"{kind} {event['key']}"] = about.get(kind, lambda: key)()
 
 
 def into_production(state: Json, key: Any, holders: list[str], record: Json) -> None:

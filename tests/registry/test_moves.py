@@ -19,6 +19,7 @@ from registry.errors import (
     StaleExpectationError,
     VersionNotFoundError,
 )
+from registry.state import LONGEST_WAY
 
 NothingChanges: TypeAlias = Callable[[], AbstractContextManager[None]]
 
@@ -257,3 +258,25 @@ def test_versions_are_found_by_stage_across_models(three: ModelRegistry) -> None
         three.get_model_metadata("faces", stage="staging")
     with pytest.raises(InvalidInputError, match="ask by version, stage or alias, not by more than one"):
         three.get_model_metadata("digits", version=1, stage="production")
+
+
+def test_going_back_twice_from_a_version_that_came_twice_goes_back_twice(models: ModelRegistry) -> None:
+    for number in (1, 2):
+        models.register("digits", b"%d" % number)
+        models.promote("digits", number, "production")
+    models.restore("digits", 1)
+    models.promote("digits", 1, "production")
+
+    assert [models.rollback("digits").version, models.rollback("digits").version] == ["v2", "v1"]
+
+
+def test_the_way_back_has_an_end_and_older_holders_are_gone_back_to_by_name(models: ModelRegistry) -> None:
+    models.register("digits", b"0")
+    models.promote("digits", 1, "production")
+    for number in range(2, LONGEST_WAY + 2):
+        models.register("digits")
+        models.promote("digits", number, "production")
+
+    state = models._read("digits").state  # noqa: SLF001 - how long it is cannot be seen otherwise
+    assert len(state.holders) == LONGEST_WAY
+    assert models.rollback("digits", 1).version == "v1"
