@@ -53,9 +53,7 @@ def verify(
         f"{len(report.heads)} logs of {report.records} records, {report.versions} versions, {report.files} files"
         f"{'' if shallow else f' of {report.size_bytes} bytes'}"
     )
-    verdict = (
-        "all is as it was recorded" if report.ok else f"{len(report.findings)} things are not as they were recorded"
-    )
+    verdict = "all is as it was recorded" if report.ok else f"not as recorded: {_count(len(report.findings), 'thing')}"
     unseen = "" if report.remembered else "; an end that was cut off a log is only seen with --heads"
     ctx.obj.tell(report, f"{verdict}: {looked}{unseen}")
     if not ctx.obj.as_json:
@@ -100,8 +98,9 @@ def gc(
     done = "given up and removed" if apply else "of no use; nothing was changed"
     step = NextStep("to do it", ("models", "gc", "--apply", *(() if grace == 24.0 else ("--grace", str(grace)))))  # noqa: PLR2004
     wanted = not apply and (useless or report.abandoned)
+    found = f"{_count(len(report.abandoned), 'reservation')} and {_count(useless, 'file')}: {done}"
     ctx.obj.tell(
-        report, f"{len(report.abandoned)} reservations and {useless} files: {done}", *([step] if wanted else [])
+        report, found if useless or report.abandoned else "there is nothing to remove", *([step] if wanted else [])
     )
     if not ctx.obj.as_json:
         from registry.cli import keeping_tables, tables
@@ -226,3 +225,7 @@ def _heads_in(file: Path) -> dict[str, Head]:
         return TypeAdapter(dict[str, Head]).validate_python(value["heads"])
     except (ValidationError, KeyError, TypeError):
         raise InvalidInputError(f"--heads {file} holds no heads: give what verify --json printed.") from None
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

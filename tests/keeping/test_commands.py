@@ -81,7 +81,7 @@ def test_verify_names_what_is_wrong_and_ends_with_6(modelway: Modelway, models: 
     models.store.create("models/digits/versions/v9/a.bin", b"?")
     ran = modelway("verify")
     assert ran.exit_code == 6
-    assert "1 things are not as they were recorded" in ran.stdout
+    assert "not as recorded: 1 thing: " in ran.stdout
     assert f"{bad}" in ran.stdout
     assert "changed: it has 1 bytes, and 13 were recorded" in ran.stdout
     assert "1 files of no version" in ran.stdout
@@ -138,17 +138,17 @@ def test_a_place_without_a_registry_can_be_tried_by_doctor_and_by_no_other(model
 def test_gc_says_what_it_would_do_and_does_it_when_told_to(
     modelway: Modelway, models: ModelRegistry, as_json: Callable[..., Any], place: Path
 ) -> None:
-    assert modelway("gc").stdout == "0 reservations and 0 files: of no use; nothing was changed\n"
+    assert modelway("gc").stdout == "there is nothing to remove\n"
     bad = place / "models/digits/versions/v9/a.bin"
     models.store.create("models/digits/versions/v9/a.bin", b"?")
     lines = modelway("gc", "--grace", "0").stdout.splitlines()
     assert lines[:2] == [
-        "0 reservations and 1 files: of no use; nothing was changed",
+        "0 reservations and 1 file: of no use; nothing was changed",
         "to do it:  modelway models gc --apply --grace 0.0",
     ]
     assert bad.exists()
     assert as_json("gc")["kept"][0]["file"] == str(bad)
-    assert modelway("gc", "--apply", "--grace", "0").stdout.startswith("0 reservations and 1 files: given up and remov")
+    assert modelway("gc", "--apply", "--grace", "0").stdout.startswith("0 reservations and 1 file: given up and remov")
     assert not bad.exists()
     assert modelway("gc", "--grace", "-1").exit_code == 2
 
