@@ -36,7 +36,7 @@ test: lint ## every check there is: linters, types, import contracts, all tests
 	$(BIN)/python -m pytest $(ARGS)
 
 quick: $(VENV)/.dev ## the tests that take no more than seconds
-	$(BIN)/python -m pytest -m "not heavy" $(ARGS)
+	$(BIN)/python -m pytest -m "not heavy" -n auto $(ARGS)
 
 faults: $(VENV)/.dev ## break storage at every call, kill writers, race four clients: nothing may be lost
 	$(BIN)/python -m registry.testing $(ARGS)

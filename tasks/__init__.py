@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from tasks.data import Split as Split
     from tasks.data import Splits as Splits
     from tasks.model import Model as Model
+    from tasks.stepping import step as step
 
-_HOME = {"Model": "model", "Split": "data", "Splits": "data"}
+_HOME = {"Model": "model", "Split": "data", "Splits": "data", "step": "stepping"}
 
 __all__ = sorted(_HOME)  # noqa: PLE0605 - the names stand in _HOME once
 

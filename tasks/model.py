@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
+
+from pydantic_core import core_schema
 
 from registry.errors import InvalidInputError
 from registry.frameworks.kinds import ModelFramework
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from registry.records import ModelVersion
+    from registry.registry import ModelRegistry
     from registry.versions import VersionRef
 
 
@@ -36,7 +39,7 @@ class Model:
         description: Words for people.
         samples: Real inputs, shape (n, ...), n >= 1: at most 64 are kept with the model's own outputs for them.
         lineage: Where it comes from: data digests, code revision; anything that JSON can hold.
-        registered: Set once it is registered.
+        registered: Set once it is registered; ``version`` is its label then.
     """
 
     data: Any
@@ -76,6 +79,40 @@ class Model:
         if self.metrics is not None:
             object.__setattr__(self, "metrics", ModelMetrics.of(self.metrics).as_dict())
 
+    def register_in(self, registry: ModelRegistry, *, idempotency_key: str | None = None) -> ModelVersion:
+        """Register it, and return the version that it became.
+
+        Args:
+            registry: Where to.
+            idempotency_key: The same key gives the same version, however often the call is repeated.
+
+        Raises:
+            ModelwayError: It could not be registered; ``ModelRegistry.register`` says what for.
+        """
+        return registry.register(
+            self.name,
+            model=self.data,
+            version=self.version,
+            bump=self.bump,
+            framework=self.framework,
+            metrics=self.metrics,
+            parameters=self.parameters,
+            tags=self.tags,
+            description=self.description,
+            samples=self.samples,
+            lineage=self.lineage,
+            idempotency_key=idempotency_key,
+        )
+
+    def become(self, version: ModelVersion) -> Model:
+        """Return the same Model, knowing the version that it was registered as."""
+        return replace(self, version=version.version, bump=None, registered=version)
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: object, _handler: object) -> core_schema.CoreSchema:
+        """Be one thing in a pydantic model and in a flow's parameters: fields would be read, and weights copied."""
+        return core_schema.is_instance_schema(cls)
+
     def _wrong(self, name: str, wanted: str) -> InvalidInputError:
         found = getattr(self, name)
         kind = type(found).__name__
@@ -84,6 +121,7 @@ class Model:
     def __repr__(self) -> str:
         """Show what is set, the object only by its type: weights are not to fill a log."""
         given = {field.name: getattr(self, field.name) for field in fields(self)}
+        given["registered"] = self.registered and self.registered.full_name
         shown = [f"{name}={value!r}" for name, value in given.items() if name not in _LARGE and value not in (None, "")]
         return f"Model(data=<{type(self.data).__name__}>, {', '.join(shown)})"
 

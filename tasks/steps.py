@@ -7,6 +7,7 @@ event in the registry by its idempotency key, and what fails here (a refusal, a 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -52,20 +53,8 @@ def train(pipeline: PipelineConfig) -> Model:
 @_step
 def register(url: str, pipeline: PipelineConfig, model: Model, *, key: str) -> ModelVersion:
     """Register what was trained."""
-    version = ModelRegistry(url).register(
-        model.name,
-        model=model.data,
-        version=model.version,
-        bump=model.bump,
-        framework=model.framework,
-        metrics=model.metrics,
-        parameters=model.parameters,
-        tags=model.tags or pipeline.tags,
-        description=model.description or pipeline.description,
-        samples=model.samples,
-        lineage=model.lineage,
-        idempotency_key=key,
-    )
+    described = replace(model, tags=model.tags or pipeline.tags, description=model.description or pipeline.description)
+    version = described.register_in(ModelRegistry(url), idempotency_key=key)
     size = version.artifact.size_bytes if version.artifact else 0
     tell("register", f"{version.full_name}, {size / 1024:.0f} KiB, {version.artifact and version.artifact.digest[:19]}")
     return version

@@ -28,6 +28,11 @@ def run_trainer(pipeline: PipelineConfig) -> tuple[Model, float]:
             shown = 100 * done // of
 
         model = user_code.train(pipeline.trainer, splits, progress=progress)
+    if model.registered is not None:
+        raise InvalidPipelineError(
+            f"{pipeline.trainer.entry_point} has registered {model.registered.full_name} itself. The pipeline "
+            f"registers what its trainer returns, with the evidence: take @step away from it."
+        )
     if model.name != pipeline.name or not model.register:
         raise InvalidPipelineError(
             f"{pipeline.trainer.entry_point} must return Model(data=..., name={pipeline.name!r}, register=True); "

@@ -70,8 +70,9 @@ def own_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
     monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / "own_parts.py").write_text(OWN_PARTS, encoding="utf-8")
     yield tmp_path / "own_parts.py"
-    for name in [name for name in sys.modules if name.startswith("own_")]:
-        del sys.modules[name]
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from registry.errors import InvalidPipelineError
 from registry.policy import Comparison, IncumbentRule, MetricRequirement, PromotionPolicy
 from registry.stages import ModelStage
 from tasks.pipeline import load_pipeline
+from tasks.training import run_trainer
 
 RIGHT = """\
 name: digits
@@ -301,3 +302,17 @@ def test_an_error_inside_a_module_is_not_taken_for_a_missing_one(
     (tmp_path / "own_broken.py").write_text(source, encoding="utf-8")
     told = mistakes(write(changed("own_parts:train", "own_broken:train")))
     assert re.search(r":5: trainer\.entry_point: the module " + expected, told[0])
+
+
+def test_a_trainer_that_has_registered_its_model_itself_is_refused(own_parts: Path, write: Writer) -> None:
+    with own_parts.open("a", encoding="utf-8") as file:
+        file.write(
+            "\n\ndef train_and_register(splits, **settings):\n"
+            "    model = Model(data=b'weights', name='digits', register=True)\n"
+            "    from registry import InMemoryRegistry\n"
+            "    return model.become(model.register_in(InMemoryRegistry()))\n"
+        )
+    pipeline = load_pipeline(write(RIGHT.replace("own_parts:train", "own_parts:train_and_register")))
+
+    with pytest.raises(InvalidPipelineError, match="own_parts:train_and_register has registered digits:v1 itself"):
+        run_trainer(pipeline)

@@ -79,11 +79,11 @@ def test_its_commands_list_and_promote(blocks: Blocks, shell: Callable[[str], st
     assert f"{NAME}:v1.0.0 moved from development to production" in promoted
 
 
-@pytest.mark.xfail(raises=ImportError, strict=True, reason="tasks.step is issue 4's; take this mark away with it")
 def test_a_step_registers_the_model_that_it_returns(
     examples: list[str], execute: Execute, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MODELWAY_URL", "registry")
     train = execute(examples[4], {"trained_model": torch.nn.Flatten()}, packages={"uniflow": "tasks"})["train"]
-    train()
-    assert ModelRegistry("registry").get_version("my_model", 1).framework == "pytorch"
+    version = ModelRegistry("registry").get_version
+    assert train().registered == version("my_model", 1)
+    assert version("my_model", 1).framework == "pytorch"
