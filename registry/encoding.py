@@ -42,6 +42,9 @@ def parse_json(data: bytes, where: str) -> Any:
         FormatError: No JSON, a key twice in one object (which parsers resolve differently), or NaN; names ``where``.
     """
     try:
+        value = json.loads(data, parse_constant=_no_constant)
+        if canonical_json(value) == data:  # as every record is: a key that stood in it twice would stand here once
+            return value
         return json.loads(data, object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise FormatError(

@@ -15,6 +15,7 @@ from registry.policy import PolicyResult, PromotionPolicy
 from registry.records import ModelVersion, RegisteredModel, Sidecar, StageTransition
 from registry.stages import ModelStage
 from registry.state import ModelState
+from registry.version_state import collector_paused
 from registry.versions import VersionRef
 from registry.views import transitions
 
@@ -37,7 +38,8 @@ class Reading(RegistryCore):
             ModelNotFoundError: There is no such model.
         """
         known = self._read(name)
-        return list(self._versions(name, known, known.state.registered()))
+        with collector_paused(len(known.state.versions)):
+            return list(self._versions(name, known, known.state.registered()))
 
     def get_model(self, name: str) -> RegisteredModel:
         """Return a model with all its versions.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-import shlex
 import runpy
+import shlex
 from pathlib import Path
 
 import pytest

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from registry import InMemoryModelStore, ModelRegistry
@@ -39,12 +41,12 @@ def test_a_verb_whose_answer_was_lost_can_be_repeated(verb: str) -> None:
         models.register("digits", data)
     models.archive("digits", 1)
     models.set_alias("digits", "champion", 1)
-    again = {
+    calls: dict[str, Callable[[], object]] = {
         "restore": lambda: models.restore("digits", 1, idempotency_key="k"),
         "set_alias": lambda: models.set_alias("digits", "champion", 2, expect=1, idempotency_key="k"),
         "delete_alias": lambda: models.delete_alias("digits", "champion", idempotency_key="k"),
-    }[verb]
-    again()
+    }
+    calls[verb]()
     records = models.store.list("models/digits/log")
-    again()
+    calls[verb]()
     assert models.store.list("models/digits/log") == records, "it was done once"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import re
 from collections.abc import Callable
 from functools import cache
@@ -95,3 +96,16 @@ def test_what_several_models_say_is_asked_together() -> None:
 
     assert [version.full_name for version in found] == ["digits:v1", "faces:v1", "roads:v1"]
     assert store.round_trips == 4, "two for the names, two for all the models"
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+def test_listing_many_versions_leaves_the_collector_as_it_was(*, collecting: bool) -> None:
+    store = CountingStore()
+    with_history(store, "digits", versions=600, events=1202)
+    before = gc.isenabled()
+    try:
+        (gc.enable if collecting else gc.disable)()
+        assert len(ModelRegistry(store=store).list_versions("digits")) == 600
+        assert gc.isenabled() is collecting
+    finally:
+        (gc.enable if before else gc.disable)()

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -147,3 +148,17 @@ def test_nothing_is_made_until_something_is_written(tmp_path: Path) -> None:
     assert store.list("") == []
     assert store.read_many(["a"]) == [None]
     assert not (tmp_path / "not").exists()
+
+
+def test_a_writer_whose_temporary_file_was_swept_is_told_and_has_written_nothing(tmp_path: Path) -> None:
+    store = FileModelStore(tmp_path)
+
+    def swept_meanwhile() -> Iterator[bytes]:
+        yield b"one piece"
+        assert len(store.sweep(older_than_s=-60, dry_run=False)) == 1
+
+    with pytest.raises(StoreError, match="was not written: somebody removed its temporary file"):
+        store.upload("models/digits/a.bin", swept_meanwhile())
+
+    assert store.list("") == []
+    store.upload("models/digits/a.bin", iter([b"one piece"]))
