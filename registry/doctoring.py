@@ -9,7 +9,6 @@ import contextlib
 import threading
 import uuid
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -172,6 +171,8 @@ class _Examination:
                 except AlreadyExistsError:
                     return None
                 return data
+
+            from concurrent.futures import ThreadPoolExecutor
 
             with ThreadPoolExecutor(_RACERS) as threads:
                 won = [data for data in threads.map(run, range(_RACERS)) if data is not None]

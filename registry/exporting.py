@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from registry.copying import Copying
 from registry.errors import FormatError, InvalidInputError, ModelNotFoundError, NotFoundError, StoreError
@@ -16,6 +16,9 @@ from registry.records import ModelVersion
 from registry.store import AlreadyExistsError, FileModelStore
 from registry.store.contract import CHUNK_BYTES
 from registry.versions import VersionRef
+
+if TYPE_CHECKING:
+    import tarfile
 
 _ARCHIVE = ".tar"
 
@@ -111,6 +114,8 @@ def _versions(registry: Copying, name: str) -> list[ModelVersion]:
 
 
 def _pack(folder: Path, archive: Path) -> None:
+    import tarfile
+
     with archive.open("xb") as file, tarfile.open(fileobj=file, mode="w") as packed:
         # Sorted, registry.json comes last: an archive that was cut between two files holds no registry.
         for path in sorted(found for found in folder.rglob("*") if found.is_file()):
@@ -145,6 +150,8 @@ def _unpack(archive: Path, folder: str) -> None:
 
     Only an archive that is not compressed is read: it holds no more bytes than it has.
     """
+    import tarfile
+
     store = FileModelStore(folder)
     try:
         with tarfile.open(archive, "r:") as packed:

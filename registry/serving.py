@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -236,7 +235,7 @@ class Serving(Deriving):
             desired=desired,
             engine="onnxruntime",
             server=server,
-            host=socket.gethostname(),
+            host=_this_host(),
             golden=golden,
             since=clock.now(),
         )
@@ -266,14 +265,20 @@ class Serving(Deriving):
     def _stop(self, observed: Observed) -> None:
         from registry.endpoints.process import stop_server
 
-        if observed.host == socket.gethostname():
+        if observed.host == _this_host():
             stop_server(observed.server)
+
+
+def _this_host() -> str:
+    import socket
+
+    return socket.gethostname()
 
 
 def _runs_here(observed: Observed) -> bool:
     from registry.endpoints.process import is_running
 
-    return observed.host == socket.gethostname() and is_running(observed.server)
+    return observed.host == _this_host() and is_running(observed.server)
 
 
 def _plan_endpoint(known: Snapshot[RootState], endpoint: str) -> EndpointNamed | None:
