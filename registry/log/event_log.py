@@ -198,9 +198,8 @@ def read_together(store: ModelStore, logs: Sequence[EventLog[Any, Any]]) -> list
         StoreError: The storage did not answer.
     """
     with contextlib.ExitStack() as stack:
-        for log in sorted(
-            set(logs), key=lambda log: log.prefix
-        ):  # one order for all: two callers cannot block each other
+        # In one order for all, so that no two callers wait for each other.
+        for log in sorted(set(logs), key=lambda log: log.prefix):
             stack.enter_context(log._lock)  # noqa: SLF001 - a function of this module, about several of its objects
         return run_together(store, [log._steps() for log in logs])  # noqa: SLF001 - as above
 

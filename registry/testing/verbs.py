@@ -21,7 +21,6 @@ from pydantic import BaseModel
 
 from registry import Guard, MetricRequirement, ModelRegistry, ModelStage, PromotionPolicy
 from registry.errors import IntegrityError
-from registry.keeping import Keeping
 from registry.reports import Finding
 from registry.store import InMemoryModelStore
 from registry.testing.faults import Crashed, FaultStore
@@ -166,10 +165,6 @@ def _promote(registry: ModelRegistry, version: int = 2, stage: str = "production
     return registry.promote(MODEL, version, stage, idempotency_key=KEY, reason="better", **more)
 
 
-def _keeping(registry: ModelRegistry) -> Keeping:
-    return Keeping(store=registry.store, actor=registry.actor)
-
-
 def _after_a_crash(registry: ModelRegistry) -> None:
     three_versions(registry)
     dying = FaultStore(registry.store, _dies_at_the_sidecar)
@@ -188,16 +183,16 @@ def _without_projections(registry: ModelRegistry) -> None:
 
 
 def _collected(registry: ModelRegistry) -> None:
-    _keeping(registry).gc(dry_run=False, grace=timedelta(0))  # a second call has less to report than the first
+    registry.gc(dry_run=False, grace=timedelta(0))  # a second call has less to report than the first
 
 
 def _rebuilt(registry: ModelRegistry) -> list[str]:
-    _raise_first(_keeping(registry).rebuild().findings)
+    _raise_first(registry.rebuild().findings)
     return [key for key in registry.store.list("") if is_replaceable(key)]
 
 
 def _verified(registry: ModelRegistry) -> None:
-    _raise_first(_keeping(registry).verify().findings)
+    _raise_first(registry.verify().findings)
 
 
 def _raise_first(findings: Iterable[Finding]) -> None:
@@ -206,12 +201,12 @@ def _raise_first(findings: Iterable[Finding]) -> None:
 
 
 @functools.cache
-def _source() -> Keeping:
+def _source() -> ModelRegistry:
     """Return the registry that versions are copied from, one for all cases: its id is in what it copies."""
     registry = ModelRegistry(store=InMemoryModelStore(), actor=ACTOR)
     three_versions(registry)
     registry.register(MODEL, b"weights 4")
-    return _keeping(registry)
+    return registry
 
 
 REGISTERING = (
@@ -270,8 +265,8 @@ REMOVING = (
 KEEPING = (
     Verb("gc", _after_a_crash, lambda r, _: _collected(r)),
     Verb("rebuild", _without_projections, lambda r, _: _rebuilt(r)),
-    Verb("copy into an empty place", empty, lambda r, _: _source().copy(MODEL, 2, to=_keeping(r))),
-    Verb("copy beside others", two_have_held_production, lambda r, _: _source().copy(MODEL, 4, to=_keeping(r))),
+    Verb("copy into an empty place", empty, lambda r, _: _source().copy(MODEL, 2, to=r)),
+    Verb("copy beside others", two_have_held_production, lambda r, _: _source().copy(MODEL, 4, to=r)),
 )
 READING = tuple(
     dataclasses.replace(verb, reads=True)
@@ -284,9 +279,7 @@ READING = tuple(
         Verb("get the production model", _after_checkpoints, lambda r, _: r.get_production_model(MODEL)),
         Verb("get transitions", two_have_held_production, lambda r, _: r.get_transitions(MODEL)),
         Verb("get the sidecar", three_versions, lambda r, _: r.get_sidecar(MODEL, 2)),
-        Verb(
-            "copy from", three_versions, lambda r, _: _keeping(r).copy(MODEL, 2, to=Keeping(store=InMemoryModelStore()))
-        ),
+        Verb("copy from", three_versions, lambda r, _: r.copy(MODEL, 2, to=ModelRegistry(store=InMemoryModelStore()))),
         Verb("verify", two_have_held_production, lambda r, _: _verified(r)),
         Verb("check a policy", three_versions, lambda r, _: r.check_promotion_policy(MODEL, 2, _POLICY)),
     )
