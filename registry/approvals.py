@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
 from registry.errors import ApprovalRequired, InvalidInputError, NotFoundError, StaleExpectationError
-from registry.events import ApprovalAnswered, ApprovalAsked
+from registry.events import AnswerRefused, ApprovalAnswered, ApprovalAsked
 from registry.guard import Guard
-from registry.records import Approval, ApprovalRequest
+from registry.records import Approval, ApprovalRequest, RefusedAnswer
+from registry.signing import payload, verifies
 from registry.stages import ModelStage, check_move
 from registry.state import Asked, ModelState
 from registry.version_state import VersionState
@@ -16,10 +18,28 @@ from registry.wishes import MoveRequest
 
 Decision = Literal["approve", "reject"]
 Method = Literal["asserted", "form", "signature"]
+Stand = Literal["open", "granted", "used", "rejected", "expired", "changed"]
 
 
-def plan_request(
-    state: ModelState, guard: Guard, move: MoveRequest, *, request_id: str, expires_in: timedelta | None
+@dataclass(frozen=True)
+class Standing:
+    """Where a request stands: whether the move may be made on it, and in words why not.
+
+    ``heard`` is how often it was answered, whether that counted or not: the number of the question to ask next.
+    """
+
+    stand: Stand
+    words: str
+    asked: Asked
+
+    @property
+    def heard(self) -> int:
+        """How often it was answered so far."""
+        return self.asked.heard
+
+
+def plan_request(  # noqa: PLR0913 - what a request is made of
+    state: ModelState, guard: Guard, move: MoveRequest, *, request_id: str, registry: str, expires_in: timedelta | None
 ) -> ApprovalAsked | None:
     """Return the event that asks for an approval of ``move``, None when its key has asked already.
 
@@ -42,6 +62,7 @@ def plan_request(
         requested_by=move.actor,
         requested_at=move.now,
         expires_at=None if expires_in is None else move.now + expires_in,
+        registry=registry,
     )
     return ApprovalAsked(request=request, key=move.key)
 
@@ -50,8 +71,17 @@ def _bound_digest(version: VersionState) -> str:
     return version.artifact.digest if version.artifact is not None else version.metadata_digest
 
 
-def plan_answer(state: ModelState, guard: Guard, answer: Approval) -> ApprovalAnswered | None:
-    """Return the event that records an answer, None when this person has given it already.
+def plan_answer(
+    state: ModelState, guard: Guard, answer: Approval, *, number: int | None = None
+) -> ApprovalAnswered | None:
+    """Return the event that records an answer, None when it is recorded already.
+
+    Args:
+        state: The model's state.
+        guard: What the registry is held to.
+        answer: The answer.
+        number: Which question it answers, 0 for the first: one that was heard already is not heard again. None where
+            nobody counts; then the same answer by the same person is taken for the same.
 
     Raises:
         NotFoundError: No such request, or its version was deleted.
@@ -61,19 +91,40 @@ def plan_answer(state: ModelState, guard: Guard, answer: Approval) -> ApprovalAn
     """
     asked = find_request(state, answer.request_id)
     state.find(asked.request.model, asked.request.version)  # an answer about a deleted version means nothing
+    if number is not None and number < asked.heard:
+        return None
     if not answer.approver.strip():
         raise InvalidInputError(f"approval {answer.request_id}: an answer needs the name of the person who gives it.")
-    earlier = next((one for one in asked.answers if one.approver == answer.approver), None)
+    earlier = next((one for one in asked.answers if _same_person(one.approver, answer.approver)), None)
     if earlier is not None:
-        if earlier.decision == answer.decision:
+        if earlier.decision != answer.decision:
+            raise StaleExpectationError(
+                f"{answer.approver} has answered {earlier.decision!r} to approval {answer.request_id} already; "
+                f"ask anew."
+            )
+        if number is None:
             return None
-        raise StaleExpectationError(
-            f"{answer.approver} has answered {earlier.decision!r} to approval {answer.request_id} already; ask anew."
+        raise ApprovalRequired(
+            f"{answer.approver} has approved already, and this move needs {guard.min_approvals} people: somebody else "
+            f"must say yes too."
         )
     if answer.decision == "approve":
         _check_alive(asked, answer.decided_at)
-        _check_approver(guard, asked.request.stage, answer, requested_by=asked.request.requested_by)
+    _check_approver(guard, asked.request, answer)
     return ApprovalAnswered(answer=answer)
+
+
+def plan_refusal(  # noqa: PLR0913 - what a refusal is made of
+    state: ModelState, request_id: str, *, approver: str, why: str, at: datetime, number: int
+) -> AnswerRefused | None:
+    """Return the event that keeps an answer which did not count; None where that question was answered already.
+
+    Raises:
+        NotFoundError: No such request.
+    """
+    if number < find_request(state, request_id).heard:
+        return None
+    return AnswerRefused(request_id=request_id, refused=RefusedAnswer(approver=approver, why=why, at=at))
 
 
 def find_request(state: ModelState, request_id: str) -> Asked:
@@ -99,22 +150,12 @@ def check_approvals(
         ApprovalRequired: One is needed and none is given, or what is given does not hold.
     """
     if request.approval is not None:
-        asked = find_request(state, request.approval)
-        _check_alive(asked, request.now)
-        _check_binding(state, asked.request, request, key=key, policy_digest=policy_digest)
-        return _answers(state, guard, request, asked, key=key)
+        standing = stand_of(state, guard, request, key=key, policy_digest=policy_digest)
+        if standing.stand != "granted":
+            raise ApprovalRequired(standing.words)
+        return _approvals(standing.asked)
     if request.approved_by is not None:
-        if not request.approved_by.strip():
-            raise InvalidInputError(f"{request.name}: approved_by is empty; give the name of the person who approved.")
-        given = Approval(
-            request_id="",
-            decision="approve",
-            approver=request.approved_by,
-            reason=request.reason,
-            decided_at=request.now,
-        )
-        _check_approver(guard, request.stage, given, requested_by=request.actor)
-        return (given,)
+        return (_asserted(guard, request),)
     if request.stage in guard.require_approval:
         label = state.versions[key].label
         raise ApprovalRequired(
@@ -124,40 +165,100 @@ def check_approvals(
     return ()
 
 
-def _answers(state: ModelState, guard: Guard, request: MoveRequest, asked: Asked, *, key: str) -> tuple[Approval, ...]:
+def stand_of(  # noqa: PLR0911 - one way out for each way to stand
+    state: ModelState, guard: Guard, move: MoveRequest, *, key: str, policy_digest: str
+) -> Standing:
+    """Return where the request ``move.approval`` stands, held against the move that is to be made on it.
+
+    Raises:
+        NotFoundError: No such request.
+    """
+    asked = find_request(state, move.approval or "")
     bound = asked.request
+
+    def stands(stand: Stand, words: str) -> Standing:
+        return Standing(stand, f"approval {bound.id} {words}", asked)
+
     if any(one.request_id == bound.id for one in state.versions[key].approvals):
         # A version that was rolled back and restored would else go out again on the word that was given before.
-        raise ApprovalRequired(f"approval {bound.id} has been used already: one approval is for one move. Ask anew.")
-    approvals = tuple(answer for answer in asked.answers if answer.decision == "approve")
+        return stands("used", "has been used already: one approval is for one move. Ask anew.")
+    if (words := _rejection(asked)) is not None:
+        return stands("rejected", words)
+    if bound.expires_at is not None and move.now > bound.expires_at:
+        return stands("expired", _expired(bound))
+    if changed := _changes(state, bound, move, key=key, policy_digest=policy_digest):
+        return stands("changed", f"was given for something else: {'; '.join(changed)}. Ask anew.")
+    approvals = _approvals(asked)
     if not approvals:
-        raise ApprovalRequired(f"approval {bound.id} of {request.name}:{bound.version} has not been answered yet.")
-    for answer in approvals:
-        # The guard may have been tightened since the answer; what counts is who may approve now.
-        _check_approver(guard, bound.stage, answer, requested_by=bound.requested_by)
-    return approvals
+        return stands("open", f"of {bound.model}:{bound.version} has not been answered yet.")
+    try:
+        for answer in approvals:
+            # The guard may have been tightened since the answer; what counts is who may approve now.
+            _check_approver(guard, bound, answer)
+    except ApprovalRequired as error:
+        return Standing("changed", str(error), asked)
+    if len(approvals) < guard.min_approvals and bound.stage in guard.require_approval:
+        given = ", ".join(answer.approver for answer in approvals)
+        return stands(
+            "open",
+            f"has {len(approvals)} of {guard.min_approvals} approvals ({given}); somebody else must say yes too.",
+        )
+    return stands("granted", "is granted.")
+
+
+def _approvals(asked: Asked) -> tuple[Approval, ...]:
+    return tuple(answer for answer in asked.answers if answer.decision == "approve")
+
+
+def _asserted(guard: Guard, request: MoveRequest) -> Approval:
+    if not (request.approved_by or "").strip():
+        raise InvalidInputError(f"{request.name}: approved_by is empty; give the name of the person who approved.")
+    if guard.min_approvals > 1 and request.stage in guard.require_approval:
+        raise ApprovalRequired(
+            f"{request.stage} needs {guard.min_approvals} people here, and approved_by names one: ask by "
+            f"request_approval and let each of them answer."
+        )
+    given = Approval(
+        request_id="",
+        decision="approve",
+        approver=request.approved_by or "",
+        reason=request.reason,
+        decided_at=request.now,
+    )
+    _check_listed(guard, request.stage, given, requested_by=request.actor)
+    return given
 
 
 def _how_to_approve(guard: Guard, request: MoveRequest, label: str) -> str:
-    if guard.accept_asserted:
+    if guard.accept_asserted and guard.min_approvals == 1:
         command = f"modelway models promote {request.name} {label} {request.stage} --approved-by NAME"
         return f"An approver can give it: {command}"
-    return "This registry takes no asserted names: ask by request_approval and let an approver answer."
+    wanted = "no asserted names" if not guard.accept_asserted else f"no move without {guard.min_approvals} people"
+    return f"This registry takes {wanted}: ask by request_approval and let an approver answer."
+
+
+def _rejection(asked: Asked) -> str | None:
+    for answer in asked.answers:
+        if answer.decision == "reject":
+            return f"was rejected by {answer.approver}: {answer.reason or 'no reason given'}."
+    return None
+
+
+def _expired(request: ApprovalRequest) -> str:
+    return f"expired at {request.expires_at:%Y-%m-%d %H:%M} UTC; ask anew."
 
 
 def _check_alive(asked: Asked, now: datetime) -> None:
     request = asked.request
-    if (rejection := next((answer for answer in asked.answers if answer.decision == "reject"), None)) is not None:
-        raise ApprovalRequired(
-            f"approval {request.id} was rejected by {rejection.approver}: {rejection.reason or 'no reason given'}."
-        )
+    if (words := _rejection(asked)) is not None:
+        raise ApprovalRequired(f"approval {request.id} {words}")
     if request.expires_at is not None and now > request.expires_at:
-        raise ApprovalRequired(f"approval {request.id} expired at {request.expires_at:%Y-%m-%d %H:%M} UTC; ask anew.")
+        raise ApprovalRequired(f"approval {request.id} {_expired(request)}")
 
 
-def _check_binding(
+def _changes(
     state: ModelState, bound: ApprovalRequest, move: MoveRequest, *, key: str, policy_digest: str
-) -> None:
+) -> list[str]:
     version = state.versions[key]
     facts = {
         "version": (bound.version, version.label),
@@ -166,26 +267,47 @@ def _check_binding(
         "policy": (bound.policy_digest, policy_digest),
         "incumbent": (bound.incumbent, state.production),
     }
-    changed = [
+    return [
         f"{what} was {then or 'nothing'}, is {now or 'nothing'}" for what, (then, now) in facts.items() if then != now
     ]
-    if changed:
-        raise ApprovalRequired(f"approval {bound.id} was given for something else: {'; '.join(changed)}. Ask anew.")
 
 
-def _check_approver(guard: Guard, stage: ModelStage, answer: Approval, *, requested_by: str) -> None:
+def _check_approver(guard: Guard, request: ApprovalRequest, answer: Approval) -> None:
+    """Hold an answer to a request against the guard: a signature where one is given or wanted, then who it is."""
+    if answer.signature is not None:
+        key = guard.key_of(answer.approver)
+        if key is None:
+            raise ApprovalRequired(
+                f"{answer.approver!r} has no key in this registry, so the signature proves nothing. "
+                f"Keys of: {', '.join(guard.signers) or 'nobody'}."
+            )
+        signed = payload(
+            request.registry, request, decision=answer.decision, approver=answer.approver, reason=answer.reason
+        )
+        if not verifies(key, answer.signature, signed):
+            raise ApprovalRequired(
+                f"the signature is not that of {answer.approver!r} over this answer to approval {request.id}."
+            )
+    elif answer.method == "signature":
+        raise ApprovalRequired(f"the answer of {answer.approver!r} to approval {request.id} has no signature.")
+    if answer.decision == "reject" and _same_person(answer.approver, request.requested_by):
+        return  # whoever asked may take it back
+    _check_listed(guard, request.stage, answer, requested_by=request.requested_by)
+
+
+def _check_listed(guard: Guard, stage: ModelStage, answer: Approval, *, requested_by: str) -> None:
     if stage not in guard.require_approval:
         return
     approver = answer.approver
-    # Whatever the method says: as long as no signature is verified, a name is only a name.
-    if not guard.accept_asserted:
+    if answer.signature is None and not guard.accept_asserted:
         raise ApprovalRequired(
-            f"{approver!r} is only a typed-in name, and this registry takes no asserted approvals for {stage}."
+            f"{approver!r} is only a typed-in name, and this registry takes no asserted approvals for {stage}: sign "
+            f"the answer with `modelway approvals {answer.decision} --key FILE`."
         )
     if not guard.lists(approver):
         listed = ", ".join(guard.approvers) or "nobody"
         raise ApprovalRequired(f"{approver!r} is no approver for {stage} in this registry. Listed: {listed}.")
-    if _same_person(approver, requested_by) and not guard.allow_self_approval:
+    if answer.decision == "approve" and _same_person(approver, requested_by) and not guard.allow_self_approval:
         raise ApprovalRequired(
             f"{approver!r} asked for this move, and nobody approves their own request here; somebody else must."
         )

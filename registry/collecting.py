@@ -22,9 +22,10 @@ from registry.errors import FormatError, IntegrityError, InvalidInputError
 from registry.events import Abandoned, Deleted, Registered, Reserved, VariantAdded, parse_event
 from registry.findings import Findings, by_log, by_version
 from registry.log import LogRecord, Snapshot
+from registry.machine import ModelMachine
 from registry.progress import track
 from registry.reports import GcReport, Leftover, Reservation
-from registry.state import ModelMachine, ModelState
+from registry.state import ModelState
 from registry.store import ModelStore
 from registry.versions import canonical
 from registry.views import Status

@@ -19,9 +19,10 @@ from registry.events import GuardChanged, ModelEvent
 from registry.guard import Guard, GuardSet, RootEvent, RootMachine, RootState
 from registry.log import EventLog, Snapshot, read_together
 from registry.log.event_log import Decide
+from registry.machine import ModelMachine
 from registry.names import check_name, near
 from registry.records import ModelVersion
-from registry.state import ModelMachine, ModelState
+from registry.state import ModelState
 from registry.store import AlreadyExistsError, InMemoryModelStore, ModelStore, open_store
 from registry.views import aliases_by_version, status_of, version_of
 

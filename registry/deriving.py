@@ -54,6 +54,7 @@ class Deriving(Loading, Moving):
         score: Score | None = None,
         report: Callable[[str], None] = lambda _line: None,
         actor: str | None = None,
+        idempotency_key: str | None = None,
     ) -> list[Variant]:
         """Build the engines that ``spec`` asks for, check and measure them, keep those that were built, choose one.
 
@@ -65,6 +66,7 @@ class Deriving(Loading, Moving):
             score: Gives the pipeline's own metric for outputs of shape (n, ...), higher is better.
             report: Is told one line at a time what is going on.
             actor: Who is recorded.
+            idempotency_key: The same key chooses once: called again, it only returns the variants that are kept.
 
         Returns:
             One variant for each engine asked for, those that could not be built too, with the reason.
@@ -75,6 +77,8 @@ class Deriving(Loading, Moving):
         """
         spec = _spec(spec)
         found = self.get_version(name, version)
+        if self._read(name).state.recall("variant_chosen", idempotency_key):
+            return self.get_variants(name, version)
         with tempfile.TemporaryDirectory(prefix="modelway-") as scratch, self._fetched(name, version) as folder:
             samples = self._samples(found, folder, samples)
             original = self._original(found, folder, samples, Path(scratch, "onnx", "model.onnx"), spec)
@@ -83,7 +87,9 @@ class Deriving(Loading, Moving):
             for variant in built:
                 if variant.folder is not None:
                     self._keep(found, variant, actor=actor)
-        self._change(name, version, lambda known: _plan_choice(known.state, name, version, choice), actor)
+        self._change(
+            name, version, lambda known: _plan_choice(known.state, name, version, choice, idempotency_key), actor
+        )
         report(choice.reason)
         kept = {variant.key: variant for variant in self.get_variants(name, version)}
         return [kept.get(variant.key) or Variant(report=_plain(variant)) for variant in built]
@@ -216,9 +222,15 @@ def _judge(asked: _Candidates, report: Callable[[str], None]) -> tuple[list[Buil
     )
 
 
-def _plan_choice(state: ModelState, name: str, version: VersionRef, choice: EngineChoice) -> VariantChosen | None:
-    key = state.find(name, version)
-    return None if state.versions[key].choice == choice else VariantChosen(version=key, choice=choice)
+def _plan_choice(
+    state: ModelState, name: str, version: VersionRef, choice: EngineChoice, key: str | None
+) -> VariantChosen | None:
+    found = state.find(name, version)
+    if state.recall("variant_chosen", key):
+        return None
+    # With a key it is written even if nothing changes: a run that goes on must find that this step is done.
+    unchanged = key is None and state.versions[found].choice == choice
+    return None if unchanged else VariantChosen(version=found, choice=choice, key=key)
 
 
 def _plain(built: BuiltVariant) -> VariantReport:

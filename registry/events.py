@@ -9,7 +9,7 @@ from pydantic import Field, TypeAdapter
 from registry.base import StoredRecord
 from registry.encoding import canonical_json
 from registry.metrics import ModelMetrics
-from registry.records import Approval, ApprovalRequest, Artifact, Description, EngineChoice
+from registry.records import Approval, ApprovalRequest, Artifact, Description, EngineChoice, RefusedAnswer, RunEnding
 from registry.stages import ModelStage
 from registry.versions import Strategy
 
@@ -117,6 +117,38 @@ class ApprovalAnswered(StoredRecord):
     answer: Approval
 
 
+class AnswerRefused(StoredRecord):
+    """Somebody answered, and it did not count."""
+
+    type: Literal["answer_refused"] = "answer_refused"
+    request_id: str
+    refused: RefusedAnswer
+
+
+class RunStarted(StoredRecord):
+    """A run began, goes on in another ``process``, or was taken over by ``holder`` from a flow run that is dead."""
+
+    type: Literal["run_started"] = "run_started"
+    run: str
+    kind: str
+    holder: str
+    process: str = ""
+    deployment: str | None = None
+    reason: str = ""
+    version: str | None = None
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+
+class RunEnded(StoredRecord):
+    """A run came to its end; ``words`` say why."""
+
+    type: Literal["run_ended"] = "run_ended"
+    run: str
+    ending: RunEnding
+    version: str | None = None
+    words: str = ""
+
+
 class VariantAdded(StoredRecord):
     """A derived engine lies beside the version; ``digest`` is that of its metadata.json."""
 
@@ -132,6 +164,7 @@ class VariantChosen(StoredRecord):
     type: Literal["variant_chosen"] = "variant_chosen"
     version: str
     choice: EngineChoice
+    key: str | None = None
 
 
 class DeployedAt(StoredRecord):
@@ -163,7 +196,8 @@ class GuardChanged(StoredRecord):
 
 ModelEvent = Annotated[
     Reserved | Registered | Abandoned | Moved | RolledBack | Restored | Annotated_ | Aliased
-    | ApprovalAsked | ApprovalAnswered | VariantAdded | VariantChosen | DeployedAt | Deleted | GuardChanged,
+    | ApprovalAsked | ApprovalAnswered | AnswerRefused | RunStarted | RunEnded
+    | VariantAdded | VariantChosen | DeployedAt | Deleted | GuardChanged,
     Field(discriminator="type"),
 ]  # fmt: skip
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, TypeAdapter, field_validator
+from pydantic import AfterValidator, Field, TypeAdapter, field_validator
 
 from registry.base import StoredRecord
 from registry.encoding import canonical_json
@@ -13,20 +13,27 @@ from registry.errors import InvalidNameError
 from registry.log.record import LogRecord
 from registry.names import check_name, look_alike
 from registry.policy import PromotionPolicy
+from registry.signing import check_public
 from registry.stages import ModelStage
+
+PublicKey = Annotated[str, AfterValidator(check_public)]
 
 
 class Guard(StoredRecord):
     """What every client is held to; stored at the registry's root, changed by an event, loosened by no client.
 
     ``approvers`` are shell patterns (``*@example.com``); an empty list lists nobody. ``accept_asserted`` takes a name
-    that was only typed in, by option or form, as an approval.
+    that was only typed in, by option or form, as an approval; without it an approval is a signature by the key that
+    ``signers`` has for the approver (``ed25519:`` and the base64 of 32 bytes). ``min_approvals`` is how many people must
+    say yes, 1 or more.
     """
 
     require_approval: tuple[ModelStage, ...] = ()
     approvers: tuple[str, ...] = ()
     accept_asserted: bool = False
     allow_self_approval: bool = False
+    min_approvals: Annotated[int, Field(ge=1)] = 1
+    signers: dict[str, PublicKey] = Field(default_factory=dict)
     strict_path: bool = False
     policies: dict[ModelStage, PromotionPolicy] = Field(default_factory=dict)
 
@@ -51,6 +58,11 @@ class Guard(StoredRecord):
     def lists(self, approver: str) -> bool:
         """Return whether ``approver`` matches one of the patterns, without regard to case."""
         return any(fnmatch.fnmatchcase(approver.strip().lower(), pattern.lower()) for pattern in self.approvers)
+
+    def key_of(self, approver: str) -> str | None:
+        """Return the public key of ``approver``, without regard to case; None where there is none."""
+        wanted = approver.strip().casefold()
+        return next((key for name, key in self.signers.items() if name.strip().casefold() == wanted), None)
 
     def policy_for(self, stage: ModelStage, extra: PromotionPolicy | None) -> PromotionPolicy:
         """Return the registry's policy for ``stage`` together with the caller's: both must hold."""
@@ -98,7 +110,7 @@ class RootState(StoredRecord):
 class RootMachine:
     """The machine that the registry's own log is folded with."""
 
-    name = "root/1"
+    name = "root/2"
 
     def initial(self) -> RootState:
         """Return a registry without models, guarded by nothing."""

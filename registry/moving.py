@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
 from typing import Any
 
-from registry import clock
-from registry.approvals import Decision, Method, find_request, plan_answer, plan_request
-from registry.encoding import digest_of
+from registry.approving import Approving
 from registry.events import Annotated_, ModelEvent
 from registry.log import Snapshot
 from registry.metrics import ModelMetrics
 from registry.plan import plan_alias, plan_move, plan_restore, plan_rollback
 from registry.policy import PromotionPolicy
-from registry.reading import Reading
-from registry.records import Approval, ApprovalRequest, ModelVersion, tags_of
+from registry.records import ApprovalRequest, ModelVersion, tags_of
 from registry.stages import ModelStage
-from registry.state import Asked, ModelState
+from registry.state import ModelState
 from registry.versions import VersionRef
-from registry.wishes import UNSET, MoveRequest, Unset
+from registry.wishes import UNSET, Unset
 
 
-class Moving(Reading):
+class Moving(Approving):
     """The verbs that change where a version stands, or what is said of it."""
 
     def promote(  # noqa: PLR0913 - the public interface
@@ -154,63 +149,6 @@ class Moving(Reading):
             self._serve_again(back, endpoint_name, reason=reason, actor=actor)
         return back
 
-    def request_approval(  # noqa: PLR0913 - the public interface
-        self,
-        name: str,
-        version: VersionRef,
-        stage: ModelStage | str,
-        *,
-        policy: PromotionPolicy | None = None,
-        expires_in: timedelta | None = None,
-        actor: str | None = None,
-        idempotency_key: str | None = None,
-    ) -> ApprovalRequest:
-        """Ask for a person's approval of a move; the answer holds for just this artifact, policy, target and incumbent.
-
-        Raises:
-            IllegalTransitionError: The move could not be made even with an approval.
-        """
-        key = idempotency_key or uuid.uuid4().hex
-        wish = self._wish(name, version, stage, actor, policy=policy, key=key)
-        request_id = digest_of(key.encode())[7:19]
-        known = self._append_guarded(
-            name,
-            lambda state, root: plan_request(state, root.guard, wish, request_id=request_id, expires_in=expires_in),
-            actor=actor,
-        )
-        return known.state.asked[known.state.recall("approval_asked", key) or ""].request
-
-    def answer_approval(  # noqa: PLR0913 - the public interface
-        self,
-        name: str,
-        request_id: str,
-        decision: Decision,
-        *,
-        approver: str,
-        reason: str = "",
-        method: Method = "asserted",
-        actor: str | None = None,
-    ) -> Asked:
-        """Record a person's answer to a request.
-
-        Returns:
-            The request with all its answers.
-
-        Raises:
-            NotFoundError: No such request.
-            ApprovalRequired: The request expired or was rejected, or this person's word does not count here.
-        """
-        answer = Approval(
-            request_id=request_id,
-            decision=decision,
-            approver=approver.strip(),
-            reason=reason,
-            method=method,
-            decided_at=clock.now(),
-        )
-        known = self._append_guarded(name, lambda state, root: plan_answer(state, root.guard, answer), actor=actor)
-        return find_request(known.state, request_id)
-
     def annotate(  # noqa: PLR0913 - the public interface
         self,
         name: str,
@@ -291,22 +229,6 @@ class Moving(Reading):
             return plan_alias(known.state, name, alias, None, expect=expect, key=idempotency_key)
 
         self._append_existing(name, decide, actor=actor)
-
-    def _wish(
-        self, name: str, version: VersionRef, stage: ModelStage | str, actor: str | None, **more: Any
-    ) -> MoveRequest:
-        return MoveRequest(
-            name=name,
-            version=version,
-            stage=ModelStage.parse(stage),
-            actor=actor or self.actor,
-            now=clock.now(),
-            **more,
-        )
-
-    def _change(self, name: str, version: VersionRef, decide: Any, actor: str | None) -> ModelVersion:
-        known = self._append_existing(name, decide, actor=actor)
-        return self._version(name, known, known.state.find(name, version))
 
     def _serve_again(self, version: ModelVersion, endpoint_name: str, *, reason: str, actor: str | None) -> None:
         raise NotImplementedError  # pragma: no cover - the class that deploys gives it

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import Protocol
 
 Advance = Callable[[int], None]
@@ -23,7 +23,7 @@ _listeners: list[Listener] = []
 
 @contextmanager
 def listen(listener: Listener) -> Iterator[None]:
-    """Show all progress of this process to ``listener`` for as long as the context lasts."""
+    """Show all progress of this process to ``listener``, beside those that listen already, while the context lasts."""
     _listeners.append(listener)
     try:
         yield
@@ -35,19 +35,22 @@ def listen(listener: Listener) -> Iterator[None]:
 def track(title: str, total: int, unit: str) -> Iterator[Advance]:
     """Give a function to call with the number of ``unit`` done since the last call; a unit is ``bytes`` or a plural.
 
-    It may be called from any thread; the listener hears one call at a time.
+    It may be called from any thread; a listener hears one call at a time.
     """
     if not _listeners:
         yield lambda _amount: None
         return
-    advance, end = _listeners[-1].begin(title, total, unit)
-    one_at_a_time = threading.Lock()
+    with ExitStack() as ends:
+        advances = []
+        for listener in tuple(_listeners):
+            advance, end = listener.begin(title, total, unit)
+            ends.callback(end)
+            advances.append(advance)
+        one_at_a_time = threading.Lock()
 
-    def advance_locked(amount: int) -> None:
-        with one_at_a_time:
-            advance(amount)
+        def advance_all(amount: int) -> None:
+            with one_at_a_time:
+                for advance in advances:
+                    advance(amount)
 
-    try:
-        yield advance_locked
-    finally:
-        end()
+        yield advance_all

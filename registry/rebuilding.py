@@ -14,11 +14,12 @@ from registry.guard import RootMachine
 from registry.log import LogRecord, Machine, Snapshot
 from registry.log.reader import CHECKPOINT_EVERY, LogReader
 from registry.log.record import Event, State
+from registry.machine import ModelMachine
 from registry.names import check_name, near
 from registry.progress import track
 from registry.reading import Reading
 from registry.reports import Finding, RebuildReport
-from registry.state import ModelMachine, ModelState
+from registry.state import ModelState
 from registry.store import ModelStore
 from registry.views import status_of
 from registry.walking import LogWalk

@@ -82,7 +82,10 @@ class Sidecar(StoredRecord):
 
 
 class Approval(StoredRecord):
-    """A person's answer to a request; ``method`` says what the identity rests on: asserted and form are typed in."""
+    """A person's answer to a request; ``method`` says what the identity rests on: asserted and form are typed in.
+
+    ``signature`` is kept where there is one (``registry.signing`` has its payload); it was verified when recorded.
+    """
 
     request_id: str
     decision: Literal["approve", "reject"]
@@ -90,10 +93,22 @@ class Approval(StoredRecord):
     reason: str = ""
     method: Literal["asserted", "form", "signature"] = "asserted"
     decided_at: datetime
+    signature: str | None = None
+
+
+class RefusedAnswer(StoredRecord):
+    """An answer that did not count, and why: who may not approve, a signature that does not verify, an empty form."""
+
+    approver: str
+    why: str
+    at: datetime
 
 
 class ApprovalRequest(StoredRecord):
-    """What an answer is bound to: it holds for this artifact, policy, target and incumbent, and until it expires."""
+    """What an answer is bound to: it holds for this artifact, policy, target and incumbent, and until it expires.
+
+    ``registry`` is the id of the registry that it was asked in, so that a signature is for no other.
+    """
 
     id: str
     model: str
@@ -105,6 +120,38 @@ class ApprovalRequest(StoredRecord):
     requested_by: str
     requested_at: datetime
     expires_at: datetime | None = None
+    registry: str = ""
+
+
+RunEnding = Literal[
+    "deployed", "promoted", "policy_failed", "not_better", "rejected", "approval_pending", "expired", "cancelled",
+    "failed", "abandoned",
+]  # fmt: skip
+
+
+class Run(StoredRecord):
+    """An attempt to bring a model on its way, which outlives the process and the flow run that began it.
+
+    ``id`` is that of the first flow run; ``holder`` that of the one which carries it now, ``process`` where, and
+    ``carried_since`` when that began; ``carriers`` counts the flow runs that have held it. ``kind`` is the flow's name,
+    ``parameters`` what it was started with, ``deployment`` by which of Prefect's deployments, if any, and ``reason``
+    why. It is open until it has an ``ending``, and ``words`` say why it ended so.
+    """
+
+    id: str
+    kind: str
+    holder: str
+    process: str = ""
+    deployment: str | None = None
+    reason: str = ""
+    version: str | None = None
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    started_at: datetime
+    carried_since: datetime
+    carriers: int = 1
+    ended_at: datetime | None = None
+    ending: RunEnding | None = None
+    words: str = ""
 
 
 class StageTransition(StoredRecord):

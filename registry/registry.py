@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from registry.deleting import Deleting
 from registry.keeping import Keeping
+from registry.running import Running
 from registry.store import InMemoryModelStore
 
 
-class ModelRegistry(Keeping, Deleting):
+class ModelRegistry(Keeping, Deleting, Running):
     """A model registry over a folder or a bucket, with no server of its own.
 
     Any number of registries, threads and processes may work on one location at once. Every verb checks everything first

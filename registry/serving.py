@@ -158,6 +158,24 @@ class Serving(Deriving):
         self._servers(name).sweep(keep=None)
         return self.get_endpoint(name)
 
+    def restore_endpoint(self, name: str, *, actor: str | None = None) -> bool:
+        """Bring up what an endpoint is to serve if it was served from this machine and does not run any more.
+
+        Returns:
+            Whether it was brought up.
+
+        Raises:
+            EndpointNotFoundError: There is none of that name.
+            EndpointError: It could not be brought up.
+        """
+        endpoint = self.get_endpoint(name)
+        here = endpoint.observed is not None and endpoint.observed.host == _this_host()
+        if endpoint.desired is None or not here or (endpoint.observed and _runs_here(endpoint.observed)):
+            return False
+        log = self._endpoint_log(name)
+        self._converge(name, log, log.read().state, actor=actor)
+        return True
+
     def _serve_again(self, version: ModelVersion, endpoint_name: str, *, reason: str, actor: str | None) -> None:
         self.deploy_model(
             version.name, version.version, endpoint_name=endpoint_name, why=reason or "rolled back", actor=actor

@@ -14,11 +14,12 @@ from registry.findings import RESTORE, Findings, by_log, by_version
 from registry.guard import RootMachine, RootState
 from registry.log import LogRecord, Machine, Snapshot
 from registry.log.record import Event, State
+from registry.machine import ModelMachine
 from registry.names import check_name, near
 from registry.projecting import Statuses
 from registry.reading import Reading
 from registry.reports import Head, VerifyReport
-from registry.state import ModelMachine, ModelState
+from registry.state import ModelState
 from registry.store import ModelStore
 from registry.versions import VersionRef
 from registry.walking import LogWalk, Visit, Walked

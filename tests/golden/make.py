@@ -40,11 +40,12 @@ from registry.errors import ModelNotFoundError
 from registry.events import DeployedAt, VariantAdded, VariantChosen
 from registry.guard import EndpointNamed, RootMachine
 from registry.log import EventLog
+from registry.machine import ModelMachine
 from registry.records import EngineChoice, FileEntry, Manifest, Variant
 from registry.signature import Signature, TensorSpec
-from registry.state import ModelMachine
+from registry.signing import payload, public_of, sign
 
-ADA, GRACE = "ada@example.com", "grace@example.com"
+ADA, GRACE, LIN = "ada@example.com", "grace@example.com", "lin@example.com"
 DATA = "sha256:" + "da" * 32
 
 Scene = Callable[[Path], None]
@@ -161,6 +162,46 @@ def guarded(folder: Path) -> None:
     models.answer_approval("digits", asked.id, "reject", approver=GRACE, reason="not on a Friday")
     models.promote("digits", 2, "production", approved_by=GRACE, reason="on Monday then")
     models.set_guard(guard.model_copy(update={"strict_path": True, "approvers": ("*@example.com", "*@example.org")}))
+
+
+def runs(folder: Path) -> None:
+    """Runs that ended in several ways, were taken over and are open; two people who sign, and answers refused."""
+    private, public = _key(b"1"), public_of(_key(b"1"))
+    models = ModelRegistry(folder, actor=ADA)
+    models.begin_run("digits", "run-1", kind="lifecycle", process="here:7:1.00", parameters={"config": "digits.yaml"})
+    models.register("digits", b"one", idempotency_key="run-1:register")
+    models.begin_run("digits", "run-1", kind="lifecycle", holder="run-2", taken_from="run-1", deployment="lifecycle/a")
+    models.begin_run("digits", "run-1", kind="lifecycle", holder="run-2", process="here:8:2.00")
+    asked = models.request_approval("digits", 1, "production", idempotency_key="run-1:ask-1")
+    models.refuse_answer("digits", asked.id, approver="", why="nothing was filled in", number=0)
+    guard = Guard(
+        require_approval=(ModelStage.PRODUCTION,),
+        approvers=(GRACE, LIN),
+        min_approvals=2,
+        signers={GRACE: public, LIN: public},
+    )
+    models.set_guard(guard)
+    for who in (GRACE, LIN):
+        signed = payload(asked.registry, asked, decision="approve", approver=who, reason="fine")
+        models.answer_approval(
+            "digits", asked.id, "approve", approver=who, reason="fine", signature=sign(private, signed)
+        )
+    models.promote("digits", 1, "production", approval=asked)
+    models.end_run("digits", "run-1", "deployed", holder="run-2", version=1, words="it answers")
+    for number in range(3, 106):
+        models.begin_run("digits", f"run-{number}", kind="retraining", reason="drift")
+        if number != 50:
+            models.end_run("digits", f"run-{number}", "not_better", words="by 0.001")
+    models.begin_run("nothing-yet", "run-a", kind="lifecycle", version="v1")
+    models.set_guard(guard.model_copy(update={"min_approvals": 1, "accept_asserted": True}))
+
+
+def _key(letter: bytes) -> bytes:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    key = Ed25519PrivateKey.from_private_bytes(letter * 32)
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def semantic(folder: Path) -> None:
@@ -402,6 +443,7 @@ SCENES: dict[str, Scene] = {
     "worked-example": worked_example,
     "basic": basic,
     "guarded-with-approvals": guarded,
+    "runs-and-signatures": runs,
     "semantic-with-deleted-and-aliases": semantic,
     "long-logs-with-checkpoints": long_logs,
     "variants-and-endpoints": engines,

@@ -28,8 +28,17 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "annotated": {"description": None, "tags": None, "metrics": None, "measured_on": None, "key": None},
     "approval_asked": {"key": None},
     "wanted": {"key": None},
-    "Approval": {"reason": "", "method": "asserted"},
-    "ApprovalRequest": {"expires_at": None},
+    "variant_chosen": {"key": None},
+    "run_started": {
+        "process": "",
+        "deployment": None,
+        "reason": "",
+        "version": None,
+        "parameters": {},
+    },
+    "run_ended": {"version": None, "words": ""},
+    "Approval": {"reason": "", "method": "asserted", "signature": None},
+    "ApprovalRequest": {"expires_at": None, "registry": ""},
     "Desired": {"variant": None, "target": "local", "why": ""},
     "EngineChoice": {"speedup": None, "baseline": [], "baseline_score": None},
     "Guard": {
@@ -37,6 +46,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "approvers": [],
         "accept_asserted": False,
         "allow_self_approval": False,
+        "min_approvals": 1,
+        "signers": {},
         "strict_path": False,
         "policies": {},
     },
@@ -180,6 +191,7 @@ def no_model() -> Json:
         "aliases": {},
         "asked": {},
         "keys": {},
+        "runs": {},
         "guard": 0,
         "versions": {},
     }
@@ -251,9 +263,15 @@ def fold_model(state: Json, event: Json, record: Json) -> None:  # noqa: C901, P
             if key is not None:
                 state["aliases"][event["alias"]] = key
         case "approval_asked":
-            state["asked"][event["request"]["id"]] = {"request": event["request"], "answers": []}
+            state["asked"][event["request"]["id"]] = {"request": event["request"], "answers": [], "refused": []}
         case "approval_answered":
             state["asked"][event["answer"]["request_id"]]["answers"].append(event["answer"])
+        case "answer_refused":
+            state["asked"][event["request_id"]]["refused"].append(event["refused"])
+        case "run_started":
+            start_run(state["runs"], event, record)
+        case "run_ended":
+            end_run(state["runs"], event, record)
         case "variant_added":
             versions[key]["variants"][event["key"]] = event["digest"]
         case "variant_chosen":
@@ -272,6 +290,30 @@ def fold_model(state: Json, event: Json, record: Json) -> None:  # noqa: C901, P
     if kind != "variant_added" and event.get("key") is not None:
         about = {"approval_asked": lambda: event["request"]["id"], "aliased": lambda: event["alias"]}
         state["keys"][f"{kind} {event['key']}"] = about.get(kind, lambda: key)()
+
+
+def start_run(runs: Json, event: Json, record: Json) -> None:
+    before = runs.get(event["run"])
+    same = before is not None and before["holder"] == event["holder"]
+    runs[event["run"]] = {
+        "id": event["run"],
+        **{name: event[name] for name in ("kind", "holder", *DEFAULTS["run_started"])},
+        "started_at": record["time"] if before is None else before["started_at"],
+        "carried_since": record["time"],
+        "carriers": 1 if before is None else before["carriers"] + (not same),
+        "ended_at": None,
+        "ending": None,
+        "words": "",
+    }
+
+
+def end_run(runs: Json, event: Json, record: Json) -> None:
+    ended = runs.pop(event["run"])
+    ended.update(ended_at=record["time"], ending=event["ending"], version=event["version"], words=event["words"])
+    runs[event["run"]] = ended
+    over = [run for run in runs if runs[run]["ending"] is not None]
+    for run in over[:-100]:
+        del runs[run]
 
 
 def into_production(state: Json, key: Any, holders: list[str], record: Json) -> None:
@@ -363,11 +405,11 @@ def check_files(folder: Path, manifest: Json | None) -> Json:
 def read_registry(root: Path) -> Json:
     """Return everything that the registry holds, verified."""
     identity = parse(root / "registry.json")
-    state, _ = read_log(root, no_root(), fold_root, "root/1")
+    state, _ = read_log(root, no_root(), fold_root, "root/2")
     models = {}
     for name in state["models"]:
         folder = root / "models" / name
-        model, last = read_log(folder, no_model(), fold_model, "model/2")
+        model, last = read_log(folder, no_model(), fold_model, "model/3")
         if model["guard"] > state["guard_number"]:
             raise Damaged(f"{name} was told of a guard that the registry's own log does not have")
         seen = {key: version for key, version in model["versions"].items() if version["status"] == "registered"}

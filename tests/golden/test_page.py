@@ -24,10 +24,11 @@ from registry.frameworks.kinds import ModelFramework
 from registry.guard import RootEvent, RootMachine, RootState
 from registry.log.reader import CHECKPOINT_EVERY
 from registry.log.record import LogRecord
+from registry.machine import ModelMachine
 from registry.policy import Comparison, PromotionPolicy
 from registry.records import Sidecar, Variant
 from registry.stages import ModelStage
-from registry.state import ModelMachine, ModelState
+from registry.state import ModelState
 from registry.versions import Strategy
 from registry.views import Status
 

@@ -95,9 +95,11 @@ def test_a_typed_in_name_is_not_taken_where_the_registry_takes_none(
     with nothing_changes():
         with pytest.raises(ApprovalRequired, match="is only a typed-in name, and this registry takes no asserted"):
             guarded.promote("digits", 1, "production", approved_by=GRACE)
-        for method in ("asserted", "form", "signature"):
+        for method in ("asserted", "form"):
             with pytest.raises(ApprovalRequired, match="is only a typed-in name"):
                 guarded.answer_approval("digits", request.id, "approve", approver=GRACE, method=method)
+        with pytest.raises(ApprovalRequired, match="has no signature"):
+            guarded.answer_approval("digits", request.id, "approve", approver=GRACE, method="signature")
 
 
 def test_nobody_listed_is_nobody(guarded: ModelRegistry, nothing_changes: NothingChanges) -> None:

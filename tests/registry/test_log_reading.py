@@ -121,7 +121,7 @@ DAMAGES: dict[str, Damage] = {
     "empty checkpoints": _with_checkpoints(lambda _data: b""),
     "torn checkpoints": _with_checkpoints(lambda data: data[: len(data) // 2]),
     "checkpoints with a changed state": _with_checkpoints(lambda data: data.replace(b'"m1"', b'"n1"')),
-    "checkpoints of another machine": _with_checkpoints(lambda data: data.replace(b"root/1", b"root/0")),
+    "checkpoints of another machine": _with_checkpoints(lambda data: data.replace(b"root/2", b"root/0")),
     "checkpoints of a later format": _with_checkpoints(lambda data: data.replace(b'"format":1', b'"format":2')),
     "checkpoints of another history": _with_checkpoints(_another_state),
     "checkpoints that are lists": _with_checkpoints(lambda _data: b'[1,"state":2]'),

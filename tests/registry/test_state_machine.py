@@ -14,9 +14,10 @@ from registry import Guard, ModelStage
 from registry.errors import ModelwayError, VersionNotFoundError
 from registry.events import Abandoned, ModelEvent, Registered, parse_event
 from registry.log.record import NO_RECORD, LogRecord
+from registry.machine import ModelMachine
 from registry.plan import plan_alias, plan_move, plan_reserve, plan_restore, plan_rollback
 from registry.records import Description
-from registry.state import ModelMachine, ModelState
+from registry.state import ModelState
 from registry.wishes import UNSET, MoveRequest, Wish
 
 Step: TypeAlias = Callable[["_World"], ModelEvent | None]

@@ -12,7 +12,8 @@ from registry.log import LogRecord, Snapshot
 from registry.log.reader import CHECKPOINT_EVERY, LogReader
 from registry.log.record import NO_RECORD
 from registry.records import Artifact, Description
-from registry.state import ModelMachine, ModelState
+from registry.machine import ModelMachine
+from registry.state import ModelState
 from registry.versions import Strategy
 
 STARTED = datetime(2026, 1, 1, tzinfo=UTC)
