@@ -16,12 +16,18 @@ if TYPE_CHECKING:
     from deployments.terminal import Terminal
     from tasks.outcome import Outcome
 
-EXIT_CODES = {"deployed": 0, "rejected": 0, "policy_failed": 3, "approval_pending": 4}
-"""How each ending of a run ends the command. A person's no is an answer, not an error."""
+EXIT_CODES = {"deployed": 0, "rejected": 0, "policy_failed": 3, "approval_pending": 4, "expired": 4}
+"""How each ending of a run ends the command; any other is an error. A person's no is an answer, not an error."""
 
 
-def run_pipeline(
-    config: str, *, approve_as: str | None, keep_serving: bool, version: str | None, url: str | None
+def run_pipeline(  # noqa: PLR0913 - the command's options
+    config: str,
+    *,
+    approve_as: str | None,
+    keep_serving: bool,
+    version: str | None,
+    url: str | None,
+    afresh: bool = False,
 ) -> int:
     """Run a pipeline file and show what happens.
 
@@ -31,6 +37,7 @@ def run_pipeline(
         keep_serving: Leave the endpoint running.
         version: Take this registered version on its way instead of training a new one.
         url: The registry; else ``MODELWAY_URL``, else the one that the file names.
+        afresh: Leave what a run that died has begun, and begin anew.
 
     Returns:
         The exit code: 0 deployed or rejected by a person, 3 policy failed, 4 approval pending.
@@ -43,6 +50,8 @@ def run_pipeline(
     # Nothing leaves the machine unasked: neither from the server that Prefect starts for this run, nor from its client.
     os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
     os.environ.setdefault("DO_NOT_TRACK", "1")
+    # Its own 20 s are too short for the first start on a busy machine.
+    os.environ.setdefault("PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS", "120")
 
     from deployments.terminal import Terminal, quiet_prefect
     from registry.cli.progress import RichProgress
@@ -56,10 +65,10 @@ def run_pipeline(
         watched = lifecycle.with_options(on_running=[lambda _flow, run, _state: run_ids.put(run.id)])
         where = url or os.environ.get("MODELWAY_URL")
         outcome: Outcome = watched(
-            config, url=where, version=version, keep_serving=keep_serving, ask_at_most=ask_at_most
+            config, url=where, version=version, keep_serving=keep_serving, ask_at_most=ask_at_most, afresh=afresh
         )
     terminal.summary(outcome, config=config, curl=_curl(outcome))
-    return EXIT_CODES[outcome.ending]
+    return EXIT_CODES.get(outcome.ending, 1)
 
 
 @contextmanager
@@ -91,7 +100,7 @@ def _answered(terminal: Terminal, approve_as: str | None) -> Iterator[tuple[queu
 
 def _curl(outcome: Outcome) -> str | None:
     """Return a command that asks the running endpoint with a sample kept beside the version."""
-    if outcome.endpoint_url is None:
+    if outcome.endpoint_url is None or outcome.version is None:
         return None
     from registry import ModelRegistry
     from registry.endpoints.client import InferenceClient, curl_line

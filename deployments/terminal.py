@@ -15,7 +15,7 @@ from rich.markdown import Markdown
 from rich.markup import escape
 from rich.table import Table
 
-from registry import ModelRegistry
+from registry import ModelRegistry, ModelStage
 from registry.cli.text import plain
 from registry.default import default_registry
 from registry.store import open_store
@@ -109,7 +109,9 @@ def _is_the_end_of_a_run(record: logging.LogRecord) -> bool:
     return record.name.startswith(("prefect.flow_runs", "prefect.task_runs"))
 
 
-def _summary(outcome: Outcome, registry: ModelRegistry) -> Table:
+def _summary(outcome: Outcome, registry: ModelRegistry) -> Table | str:
+    if outcome.version is None:
+        return f"{outcome.model}: {outcome.ending.replace('_', ' ')}"
     version = registry.get_version(outcome.model, outcome.version)
     choice = registry.get_choice(outcome.model, outcome.version)
     table = Table(
@@ -151,7 +153,7 @@ def _next_steps(outcome: Outcome, config: str, curl: str | None) -> list[str]:
             *serving,
             f"\nlook:     {modelway} models show {model} {version}",
             f"history:  {modelway} models log {model}",
-            f"go back:  {modelway} models rollback {model}",
+            *([f"go back:  {modelway} models rollback {model}"] if _has_a_way_back(outcome) else []),
         ]
     if outcome.ending == "approval_pending":
         run = f"{modelway} run {shlex.quote(config)} --version {version}"
@@ -162,6 +164,11 @@ def _next_steps(outcome: Outcome, config: str, curl: str | None) -> list[str]:
             f"  or in Prefect's UI:            PREFECT_API_URL=http://127.0.0.1:4200/api {run}",
         ]
     return [f"\n{outcome.words}"]
+
+
+def _has_a_way_back(outcome: Outcome) -> bool:
+    moves = ModelRegistry(outcome.url).get_transitions(outcome.model)
+    return len({move.version for move in moves if move.to_stage is ModelStage.PRODUCTION}) > 1
 
 
 def _command(url: str) -> str:

@@ -24,8 +24,8 @@ class Guard(StoredRecord):
 
     ``approvers`` are shell patterns (``*@example.com``); an empty list lists nobody. ``accept_asserted`` takes a name
     that was only typed in, by option or form, as an approval; without it an approval is a signature by the key that
-    ``signers`` has for the approver (``ed25519:`` and the base64 of 32 bytes). ``min_approvals`` is how many people must
-    say yes, 1 or more.
+    ``signers`` has for the approver (``ed25519:`` and the base64 of 32 bytes). ``min_approvals`` is how many people
+    must say yes, 1 or more.
     """
 
     require_approval: tuple[ModelStage, ...] = ()

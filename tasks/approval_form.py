@@ -17,3 +17,12 @@ class ApprovalForm(RunInput):
     decision: Literal["approve", "reject"] = Field(title="Decision", description="Does it go live?")
     approver: _Words = Field(title="Approver", description="Your name, as the registry's approvers list it.")
     reason: _Words = Field(title="Reason", description="Why; it is kept with the decision.")
+
+
+class SignedApprovalForm(ApprovalForm):
+    """An answer that proves who gave it, for registries that take no typed-in name."""
+
+    signature: _Words = Field(
+        title="Signature",
+        description="By your key; `modelway approvals approve --key FILE` makes it and sends all of this.",
+    )

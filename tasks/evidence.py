@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterable, Sequence
 
 from registry import ApprovalRequest, ModelRegistry, ModelVersion, PolicyResult, Variant
-from registry.compare import MetricDiff, VersionComparison
+from registry.compare import MetricDiff, VersionComparison, lower_is_better
 from registry.engines.records import Latency
 from registry.records import EngineChoice
+from tasks.markdown import code, escaped, table
 
 
 def evidence(registry: ModelRegistry, request: ApprovalRequest, result: PolicyResult, *, refused: str = "") -> str:
@@ -23,12 +26,13 @@ def evidence(registry: ModelRegistry, request: ApprovalRequest, result: PolicyRe
     incumbent = None if request.incumbent is None else registry.get_version(request.model, request.incumbent)
     variants = registry.get_variants(version.name, version.version)
     parts = [
-        f"**The answer before was not taken:** {refused}" if refused else "",
+        f"**Asked again:** {escaped(refused)}" if refused else "",
         _asked(request, version, incumbent),
         "### Metrics\n\n" + _metrics(version, incumbent),
         "### Policy\n\n" + _policy(result),
         "### Engines\n\n" + _engines(variants, registry.get_choice(version.name, version.version)),
         "### What the answer is bound to\n\n" + _digests(request, incumbent),
+        "### Look closer\n\n" + _links(registry, version),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -37,32 +41,38 @@ def _asked(request: ApprovalRequest, version: ModelVersion, incumbent: ModelVers
     instead = "nothing is in production yet" if incumbent is None else f"**{incumbent.full_name}** would be archived"
     return (
         f"## {version.full_name} to {request.stage}?\n\n"
-        f"Asked by {request.requested_by} at {request.requested_at:%Y-%m-%d %H:%M} UTC; {instead}."
+        f"Asked by {escaped(request.requested_by)} at {request.requested_at:%Y-%m-%d %H:%M} UTC; {instead}."
     )
 
 
 def _metrics(version: ModelVersion, incumbent: ModelVersion | None) -> str:
     if incumbent is None:
-        return _table(
-            ("metric", version.full_name), [(name, f"{value:.6g}") for name, value in version.metrics.items()]
+        return table(
+            ("metric", version.full_name, "wanted"),
+            [(name, f"{value:.6g}", _wanted(name)) for name, value in version.metrics.items()],
         )
     compared = VersionComparison(versions=(incumbent, version))
-    rows = [(name, *_beside(diff)) for name, diff in compared.metric_diffs.items()]
-    return _table(("metric", version.full_name, f"{incumbent.full_name} (incumbent)", "difference", ""), rows)
+    rows = [(name, *_beside(name, diff)) for name, diff in compared.metric_diffs.items()]
+    head = ("metric", version.full_name, f"{incumbent.full_name} (incumbent)", "difference", "wanted")
+    return table(head, rows)
 
 
-def _beside(diff: MetricDiff) -> tuple[str, str, str, str]:
+def _wanted(metric: str) -> str:
+    return "lower" if lower_is_better(metric) else "higher"
+
+
+def _beside(name: str, diff: MetricDiff) -> tuple[str, str, str, str]:
     def shown(value: float | None, sign: str = "") -> str:
-        return "-" if value is None else f"{value:{sign}.6g}"
+        return "-" if value is None else f"{value:{sign}.4g}"
 
     verdict = {True: "better", False: "worse", None: "equal" if diff.difference == 0 else ""}[diff.improved]
-    return shown(diff.value_b), shown(diff.value_a), shown(diff.difference, "+"), verdict
+    return shown(diff.value_b), shown(diff.value_a), shown(diff.difference, "+"), f"{verdict} ({_wanted(name)})".strip()
 
 
 def _policy(result: PolicyResult) -> str:
     if result.passed:
         return "Passed."
-    return "\n".join(f"- {failure}" for failure in result.failures)
+    return "\n".join(f"- {escaped(failure)}" for failure in result.failures)
 
 
 def _engines(variants: Sequence[Variant], choice: EngineChoice) -> str:
@@ -75,7 +85,7 @@ def _engines(variants: Sequence[Variant], choice: EngineChoice) -> str:
         times = _times(report.latency) or ["not run here" for _ in sizes]
         chosen = "chosen" if variant.chosen else ""
         rows.append((report.engine, variant.key[:12], *times, _number(report.score), chosen))
-    return _table(("engine", "key", *sizes, "score", ""), rows) + f"\n\n{choice.reason}"
+    return table(("engine", "key", *sizes, "score", ""), rows) + f"\n\n{escaped(choice.reason)}"
 
 
 def _times(latency: Iterable[Latency]) -> list[str]:
@@ -88,20 +98,28 @@ def _number(value: float | None) -> str:
 
 def _digests(request: ApprovalRequest, incumbent: ModelVersion | None) -> str:
     expiry = "never" if request.expires_at is None else f"{request.expires_at:%Y-%m-%d %H:%M} UTC"
-    return _table(
+    return table(
         ("what", "is"),
         [
             ("request", request.id),
-            ("artifact", request.artifact_digest or "none"),
-            ("policy", request.policy_digest),
+            ("artifact", _grouped(request.artifact_digest or "none")),
+            ("policy", _grouped(request.policy_digest)),
             ("incumbent", "none" if incumbent is None else incumbent.full_name),
             ("expires", expiry),
         ],
     )
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    # A pipe or a line break in a name or a reason would break the table, or make up cells of it.
-    cells = ([str(cell).replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines)
-    return "\n".join("| " + " | ".join(line) + " |" for line in cells)
+def _grouped(digest: str) -> str:
+    """Return a digest in groups, so that a narrow dialog breaks it instead of cutting it."""
+    return re.sub(r"([0-9a-f]{16})(?=[0-9a-f])", r"\1 ", digest)
+
+
+def _links(registry: ModelRegistry, version: ModelVersion) -> str:
+    command = f"modelway --url {shlex.quote(registry.url)} models show {version.name} {version.version}"
+    serving = [
+        f"- {endpoint.name} serves {endpoint.desired.model}:{endpoint.desired.version}: <{endpoint.url}>"
+        for endpoint in registry.list_endpoints()
+        if endpoint.desired is not None and endpoint.desired.model == version.name and endpoint.url is not None
+    ]
+    return "\n".join((f"- files: {code(version.artifact_path)}", f"- {code(command)}", *serving))

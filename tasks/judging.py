@@ -30,12 +30,14 @@ def evaluate(
         pipeline: Says how to measure.
         version: What to measure; loaded from the registry, verified.
         split: The data.
-        key: The idempotency key of the recording.
+        key: The idempotency key of the recording; what it has recorded is not measured again.
 
     Raises:
         IntegrityError: Its bytes are not what was registered.
         EngineError: It is nothing that can be called on an array.
     """
+    if (done := registry.find_done(version.name, "annotated", key)) is not None:
+        return done
     from registry.frameworks.predict import predictor_of
 
     predict = predictor_of(registry.load(version.name, version.version), version.full_name)

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from registry.base import Record
-
-Ending = Literal["deployed", "policy_failed", "approval_pending", "rejected"]
+from registry.records import RunEnding
 
 
 class Trial(Record):
@@ -20,11 +17,11 @@ class Trial(Record):
 
 
 class Outcome(Record):
-    """How a lifecycle run ended; ``words`` says why, and what to do next where there is something to do."""
+    """How a run ended; ``words`` says why, and what to do next where there is something to do."""
 
-    ending: Ending
+    ending: RunEnding
     model: str
-    version: str
+    version: str | None
     url: str
     words: str
     endpoint: str | None = None

@@ -12,14 +12,15 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, fi
 from registry.base import Record
 from registry.engines.spec import OptimizeSpec
 from registry.errors import InvalidPipelineError
-from registry.guard import Guard
+from registry.guard import Guard, PublicKey
 from registry.names import check_name
-from registry.policy import PromotionPolicy
+from registry.policy import IncumbentRule, PromotionPolicy
 from registry.stages import ModelStage
 from registry.yaml_files.document import read_yaml
 from registry.yaml_files.schema import problems_of
 from registry.yaml_files.wording import Problem, found
 from tasks.entry_points import match_arguments, resolve
+from tasks.notices import NoticeSettings
 
 Stage = Annotated[ModelStage, BeforeValidator(lambda word: ModelStage.parse(word) if isinstance(word, str) else word)]
 
@@ -45,6 +46,8 @@ class GuardSettings(Record):
     accept_asserted: bool = False
     approvers: tuple[str, ...] = ()
     allow_self_approval: bool = False
+    min_approvals: int = Field(default=1, ge=1)
+    signers: dict[str, PublicKey] = Field(default_factory=dict)
     strict_path: bool = False
 
     def to_guard(self) -> Guard:
@@ -74,6 +77,16 @@ class ApprovalSettings(Record):
     timeout_s: float = Field(default=3600.0, gt=0)
 
 
+class RetrainingSettings(Record):
+    """By how much of the evaluation's metric a retrained version must be better, in the metric's own unit."""
+
+    min_gain: float = Field(default=0.001, gt=0)
+
+    def rule(self, evaluation: Evaluation) -> IncumbentRule:
+        """Return the comparison with the version in production; the evaluation's metric is better when higher."""
+        return IncumbentRule(metric=evaluation.metric, may_drop=-self.min_gain)
+
+
 class PipelineConfig(Record):
     """A pipeline file that holds; ``name`` is the model's."""
 
@@ -88,6 +101,8 @@ class PipelineConfig(Record):
     optimize: OptimizeSpec = OptimizeSpec()
     deploy: DeploySettings
     approval: ApprovalSettings = ApprovalSettings()
+    retraining: RetrainingSettings = RetrainingSettings()
+    notify: NoticeSettings = NoticeSettings()
 
     @field_validator("tags", mode="before")
     @classmethod

@@ -121,12 +121,12 @@ A time is text in ISO 8601, UTC. A digest is `sha256:` and 64 hexadecimal digits
 """
 
 
-def page(program: Any) -> str:
-    """Return the reference of ``program``, a command line as typer makes it, as Markdown."""
-    return "".join(_parts(program))
+def page(program: Any, prints: Mapping[str, tuple[Any, ...]] = PRINTS) -> str:
+    """Return the reference of ``program``, a command line as typer makes it, as Markdown; ``prints``: as ``PRINTS``."""
+    return "".join(_parts(program, prints))
 
 
-def _parts(program: Any) -> Iterator[str]:
+def _parts(program: Any, prints: Mapping[str, tuple[Any, ...]]) -> Iterator[str]:
     shared = [one for one in program.params if one.help and "completion" not in one.name]
     yield f"{_OPENING}\n## Options of every command\n\n{_table(shared)}{_ENDING_OF_OPTIONS}"
     for name, command in program.commands.items():
@@ -140,8 +140,8 @@ def _parts(program: Any) -> Iterator[str]:
     yield "\n## Other spellings\n\n| command | the same as |\n|---|---|\n"
     yield from (f"| `{name}` | `{ours}` |\n" for name, ours in SAME.items())
     yield _JSON
-    yield from (f"| `{words}` | {' or '.join(map(_words, kinds))} |\n" for words, kinds in PRINTS.items())
-    yield from (_record(kind) for kind in _reachable(kind for kinds in PRINTS.values() for kind in kinds))
+    yield from (f"| `{words}` | {' or '.join(map(_words, kinds))} |\n" for words, kinds in prints.items())
+    yield from (_record(kind) for kind in _reachable(kind for kinds in prints.values() for kind in kinds))
 
 
 def _said(command: Any) -> str:

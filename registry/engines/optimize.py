@@ -22,6 +22,7 @@ from registry.engines.latency import measure
 from registry.engines.parity import compare
 from registry.engines.records import Latency, OnnxModel, VariantReport
 from registry.errors import EngineError
+from registry.progress import track
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -75,7 +76,10 @@ def build_variants(  # noqa: PLR0913 - each is one thing that the caller has at 
     folder.mkdir(parents=True, exist_ok=True)
     variants = []
     # Beside the results, so that putting a finished engine in place is one rename.
-    with tempfile.TemporaryDirectory(prefix=".trying-", dir=folder) as scratch:
+    with (
+        tempfile.TemporaryDirectory(prefix=".trying-", dir=folder) as scratch,
+        track("building engines", len(spec.engines), "engines") as advance,
+    ):
         samples_file = Path(scratch, "samples.npy")
         np.save(samples_file, np.ascontiguousarray(samples), allow_pickle=False)
         for engine in spec.engines:
@@ -84,6 +88,7 @@ def build_variants(  # noqa: PLR0913 - each is one thing that the caller has at 
             tried = _checked(job, try_candidate(job), reference, score=score, baseline_score=baseline_score)
             variants.append(_kept(job, tried, folder))
             report(f"{engine}: {_line(tried)}")
+            advance(1)
     return variants
 
 

@@ -11,8 +11,8 @@ from registry.events import Annotated_, ModelEvent, Moved, Registered, Reserved
 from registry.log import LogRecord, Snapshot
 from registry.log.reader import CHECKPOINT_EVERY, LogReader
 from registry.log.record import NO_RECORD
-from registry.records import Artifact, Description
 from registry.machine import ModelMachine
+from registry.records import Artifact, Description
 from registry.state import ModelState
 from registry.versions import Strategy
 

@@ -1,0 +1,72 @@
+"""The parts of the way that several flows go: train and register, judge, optimise and pass the gate, serve."""
+
+from __future__ import annotations
+
+from flows.gate import pass_gate
+from registry import ModelVersion
+from registry.records import Run, RunEnding
+from tasks import steps
+from tasks.gate import Gate
+from tasks.outcome import Outcome
+from tasks.pipeline import PipelineConfig
+
+
+def trained(url: str, pipeline: PipelineConfig, run: Run) -> ModelVersion:
+    """Return the version that this run trains and registers; a run that has registered one trains no other."""
+    key = f"{run.id}:register"
+    version: ModelVersion | None = steps.find_registered(url, pipeline, key=key)
+    return version or steps.register(url, pipeline, steps.train(pipeline), key=key)
+
+
+def judged(url: str, pipeline: PipelineConfig, version: ModelVersion, run: Run) -> Outcome | None:
+    """Measure the version and hold the policy against it; None when it passed."""
+    result = steps.validate(url, pipeline, version, key=f"{run.id}:validate")
+    if result.passed:
+        return None
+    words = f"it does not meet the policy and stays in {version.stage}:\n{listed(result.failures)}"
+    return ended("policy_failed", url, version, words)
+
+
+def to_serving(  # noqa: PLR0913 - what the way is made of
+    url: str,
+    pipeline: PipelineConfig,
+    version: ModelVersion,
+    run: Run,
+    *,
+    keep_serving: bool,
+    ask_at_most: int,
+    actor: str | None,
+) -> Outcome:
+    """Bring a version that was judged to staging, optimise it, pass the gate to production, serve it and try it."""
+    steps.promote_to_staging(url, pipeline.policy, version, key=f"{run.id}:staging")
+    steps.optimize(url, pipeline, version, key=f"{run.id}:optimize")
+    gate = Gate(
+        url=url,
+        model=pipeline.name,
+        policy=pipeline.policy,
+        required=pipeline.approval.required,
+        expires_in_hours=pipeline.approval.expires_in_hours,
+        timeout_s=pipeline.approval.timeout_s,
+        notify=pipeline.notify,
+    )
+    stopped = pass_gate(gate, version, run=run.id, ask_at_most=ask_at_most, actor=actor)
+    if stopped is not None:
+        return stopped
+    endpoint = steps.deploy(url, version, pipeline.deploy, why=f"{run.kind} {run.id}", key=f"{run.id}:deploy")
+    trial = steps.try_out(pipeline, endpoint)
+    if not keep_serving:
+        steps.stop(url, endpoint)
+    deployed = ended("deployed", url, version, f"it is in production and answered {trial.samples} requests")
+    return deployed.model_copy(
+        update={"endpoint": endpoint.name, "endpoint_url": endpoint.url if keep_serving else None, "trial": trial}
+    )
+
+
+def ended(ending: RunEnding, url: str, version: ModelVersion, words: str) -> Outcome:
+    """Return how a run ended with a version."""
+    return Outcome(ending=ending, model=version.name, version=version.version, url=url, words=words)
+
+
+def listed(failures: tuple[str, ...]) -> str:
+    """Return sentences as lines of a list."""
+    return "\n".join(f"  - {failure}" for failure in failures)

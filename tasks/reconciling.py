@@ -1,0 +1,142 @@
+"""What is left over, found and mended: runs whose process died, approvals that expired, endpoints that do not run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from registry import ModelRegistry
+from registry.errors import ModelwayError
+from registry.records import Run
+from tasks.labels import MODEL, REGISTRY, REQUEST
+from tasks.liveness import fate_of
+from tasks.notifying import remind
+from tasks.pipeline import load_pipeline
+from tasks.prefect_task import registry_step
+from tasks.run_steps import give_up, hopeless
+from tasks.telling import tell
+
+if TYPE_CHECKING:
+    from prefect.client.schemas.objects import FlowRun
+
+
+@registry_step
+def remind_of_questions(url: str, config: str) -> None:
+    """Tell those whom a pipeline file names of the questions that expire soon."""
+    remind(load_pipeline(config).notify, url=url)
+
+
+@registry_step
+def end_expired(url: str) -> list[str]:
+    """End the runs whose approval expired unanswered: first in the registry's log, then in Prefect.
+
+    Returns:
+        The ids of the flow runs that were cancelled.
+    """
+    from prefect.client.orchestration import get_client
+    from prefect.states import Cancelled
+
+    registry, ended = ModelRegistry(url), []
+    for flow_run in _waiting(registry):
+        model, request = str(flow_run.labels[MODEL]), str(flow_run.labels[REQUEST])
+        standing = registry.get_approval(model, request)
+        run = next((run for run in registry.get_runs(model) if run.holder == str(flow_run.id)), None)
+        if standing.stand != "expired" or run is None:
+            continue
+        words = f"{standing.words} Nobody had answered."
+        registry.end_run(
+            model, run.id, "expired", holder=run.holder, version=standing.asked.request.version, words=words
+        )
+        with get_client(sync_client=True) as client:
+            client.set_flow_run_state(flow_run.id, Cancelled(message=words), force=True)
+        tell("reconcile", f"{model}: {words}")
+        ended.append(str(flow_run.id))
+    return ended
+
+
+def _waiting(registry: ModelRegistry) -> Iterator[FlowRun]:
+    """Yield the flow runs that are suspended for an approval in this registry."""
+    from prefect.client.orchestration import get_client
+    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
+    from prefect.client.schemas.objects import StateType
+
+    # By type: a filter by the name Paused misses those that are Suspended.
+    paused = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PAUSED])))
+    with get_client(sync_client=True) as client:
+        offset = 0
+        while page := client.read_flow_runs(flow_run_filter=paused, offset=offset, limit=200):
+            offset += len(page)
+            yield from (run for run in page if run.labels.get(REGISTRY) == registry.url and REQUEST in run.labels)
+
+
+@registry_step
+def restart_dead(url: str) -> list[str]:
+    """Start the deployments of runs whose process died again; those that nobody can finish are ended.
+
+    A run that was started by hand is left to whoever starts it again.
+
+    Returns:
+        The ids of the runs that were started again.
+    """
+    registry, started = ModelRegistry(url), []
+    for model in registry.list_models():
+        for run in registry.get_runs(model, only_open=True):
+            fate = fate_of(run)
+            given_up = hopeless(run, fate)
+            if given_up is not None:
+                give_up(registry, model, run, *given_up)
+            elif fate == "dead" and run.deployment is not None and _start_again(registry, run, run.deployment):
+                started.append(run.id)
+    return started
+
+
+def _start_again(registry: ModelRegistry, run: Run, deployment: str) -> bool:
+    """Start a deployment once for each flow run that died with the run; its flow then takes the run over."""
+    from prefect.deployments import run_deployment
+    from prefect.exceptions import ObjectNotFound
+
+    parameters = {**run.parameters, "url": registry.url, **_parameters_of(run)}
+    try:
+        run_deployment(
+            deployment,
+            parameters=parameters,
+            timeout=0,
+            as_subflow=False,
+            idempotency_key=f"modelway-{run.id}-{run.holder}",
+        )
+    except ObjectNotFound:
+        tell("reconcile", f"run {run.id} died, and there is no deployment {deployment} to finish it")
+        return False
+    tell("reconcile", f"run {run.id} died; {deployment} takes it up")
+    return True
+
+
+def _parameters_of(run: Run) -> dict[str, Any]:
+    """Return all that the dead flow run was started with, where Prefect still knows it."""
+    from prefect.client.orchestration import get_client
+    from prefect.exceptions import ObjectNotFound
+
+    with get_client(sync_client=True) as client:
+        try:
+            return dict(client.read_flow_run(UUID(run.holder)).parameters)
+        except (ObjectNotFound, ValueError):
+            return {}
+
+
+@registry_step
+def restore_endpoints(url: str) -> list[str]:
+    """Bring up the endpoints that were served from this machine and do not run any more.
+
+    Returns:
+        The names of those that could not be brought up.
+    """
+    registry, failed = ModelRegistry(url), []
+    for endpoint in registry.list_endpoints():
+        try:
+            if registry.restore_endpoint(endpoint.name):
+                tell("reconcile", f"{endpoint.name} serves again")
+        except ModelwayError as error:
+            tell("reconcile", f"{endpoint.name}: {error}")
+            failed.append(endpoint.name)
+    return failed
