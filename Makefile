@@ -24,13 +24,22 @@ EXTRAS := sklearn
 endif
 
 .DEFAULT_GOAL := help
-.PHONY: help run test quick faults lint format bench lock clean
+.PHONY: help run server worker deployments test quick faults lint format bench lock clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-14s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F'|' '{ printf "%-19s %s\n", $$1, $$2 }'
 
 run: $(VENV)/.run ## the whole way on real data: train, register, validate, optimise, approve, deploy, serve
 	@$(BIN)/modelway run configs/digits.yaml $${APPROVE_AS:+--approve-as "$$APPROVE_AS"} $(ARGS)
+
+server: $(VENV)/.run ## Prefect's server on this machine, with a password and its doors shut
+	@$(BIN)/modelway server $(ARGS)
+
+worker: $(VENV)/.run ## a worker that runs the flows here
+	@$(BIN)/modelway worker $(ARGS)
+
+deployments: $(VENV)/.run ## hand flows, schedules and triggers to the server that PREFECT_API_URL names
+	@$(BIN)/modelway deployments apply $(ARGS)
 
 test: lint ## every check there is: linters, types, import contracts, all tests
 	$(BIN)/python -m pytest $(ARGS)

@@ -6,13 +6,17 @@ from typing import Annotated
 
 import typer
 
+from deployments.approvals_cli import make_approvals
+from deployments.deployments_cli import make_deployments_app
+from deployments.server import server
+from deployments.worker import worker
 from registry.cli.app import make_app
 from registry.cli.invocation import Verb
 from registry.cli.options import Context
 from registry.errors import InvalidInputError
 
 
-def run(
+def run(  # noqa: PLR0913 - a command's options
     ctx: Context,
     config: Annotated[str, typer.Argument(metavar="CONFIG", help="The pipeline file, YAML.", show_default=False)],
     *,
@@ -24,6 +28,7 @@ def run(
         str | None,
         typer.Option("--version", metavar="V", help="Take this registered version on its way instead of training one."),
     ] = None,
+    afresh: Annotated[bool, typer.Option("--afresh", help="Leave what a run that died has begun; begin anew.")] = False,
 ) -> None:
     """Take a model the whole way: train, register, validate, optimise, approve, promote, deploy."""
     if ctx.obj.as_json:
@@ -33,14 +38,47 @@ def run(
     from deployments.run import run_pipeline
 
     raise typer.Exit(
-        run_pipeline(config, approve_as=approve_as, keep_serving=keep_serving, version=version, url=ctx.obj.url)
+        run_pipeline(
+            config,
+            approve_as=approve_as,
+            keep_serving=keep_serving,
+            version=version,
+            url=ctx.obj.url,
+            afresh=afresh,
+        )
     )
+
+
+def card(
+    ctx: Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The model.", show_default=False)],
+    version: Annotated[str, typer.Argument(metavar="VERSION", help="Number, label or alias.", show_default=False)],
+) -> None:
+    """Print the model card of a version, as Markdown."""
+    from tasks.model_card import model_card
+
+    registry = ctx.obj.open()
+    typer.echo(model_card(registry, registry.get_version(name, version)))
+
+
+def reference(ctx: typer.Context) -> None:
+    """Print the reference of the command line as Markdown, for docs/cli.md."""
+    from deployments.approval_pages import PRINTS as APPROVALS
+    from registry.cli.reference import PRINTS, page
+
+    typer.echo(page(ctx.find_root().command, {**PRINTS, **APPROVALS}), nl=False)
 
 
 def make_program() -> typer.Typer:
     """Return the whole command line, ready to be called."""
     app = make_app()
     app.command("run", cls=Verb)(run)
+    app.command("server", cls=Verb)(server)
+    app.command("worker", cls=Verb)(worker)
+    app.command("card", cls=Verb)(card)
+    app.command("reference", cls=Verb, hidden=True)(reference)
+    app.add_typer(make_approvals(), name="approvals")
+    app.add_typer(make_deployments_app(), name="deployments")
     return app
 
 

@@ -21,6 +21,8 @@ VERBS = {
                "download", "archive", "restore", "annotate", "alias", "delete", "verify", "copy", "export", "import",
                "gc", "rebuild", "doctor"],
     "endpoints": ["list", "show", "stop"],
+    "approvals": ["list", "show", "approve", "reject", "keygen"],
+    "deployments": ["apply", "show", "request-retraining"],
 }  # fmt: skip
 
 
@@ -36,7 +38,10 @@ def commands() -> Iterator[tuple[str, Any]]:
 def test_every_verb_is_there() -> None:
     spelled = {f"{group} {verb}" for group, verbs in VERBS.items() for verb in verbs}
     assert {words for words, _ in commands()} == spelled | set(VERBS) | set(OTHER_SPELLINGS) | set(WITHOUT_HELP) | {
-        "run"
+        "run",
+        "server",
+        "worker",
+        "card",
     }
 
 
@@ -90,7 +95,8 @@ def test_what_is_told_in_help_is_not_imported_for_it() -> None:
         "registry", "registry.cli", "registry.cli.app", "registry.cli.changing", "registry.cli.completing",
         "registry.cli.describing", "registry.cli.invocation", "registry.cli.keeping", "registry.cli.looking",
         "registry.cli.options", "registry.cli.serving", "registry.cli.text", "registry.errors", "deployments",
-        "deployments.cli",
+        "deployments.approvals_cli", "deployments.cli", "deployments.deployments_cli", "deployments.server",
+        "deployments.worker",
     }  # fmt: skip
 
 

@@ -12,6 +12,8 @@ import pytest
 import typer.main
 from typer.testing import Result
 
+from deployments.approval_pages import PRINTS as APPROVALS
+from deployments.approvals_cli import VERBS as APPROVAL_VERBS
 from deployments.cli import make_program
 from registry import Guard, ModelRegistry
 from registry.cli.app import ENDPOINTS, MODELS, OTHER_SPELLINGS
@@ -75,7 +77,7 @@ def _is_simple(value: Any, words: str) -> bool:
 
 def differences_of(as_json: Callable[..., Any], line: str) -> list[str]:
     """Run a command, and return where what it prints is not what the page says of its verb."""
-    verb = re.search(r"(?:models|endpoints) \S+", line)
+    verb = re.search(r"(?:models|endpoints|approvals) \S+", line)
     assert verb is not None
     return differences(as_json(*line.split()), rows(section("What `--json` prints"))[verb.group()], verb.group())
 
@@ -87,7 +89,11 @@ def test_the_page_is_of_this_program(modelway: Modelway) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [f"models {verb}" for verb in MODELS] + [f"endpoints {verb}" for verb in ENDPOINTS] + ["run"]
+    "words",
+    [f"models {verb}" for verb in MODELS]
+    + [f"endpoints {verb}" for verb in ENDPOINTS]
+    + [f"approvals {verb}" for verb in APPROVAL_VERBS]
+    + ["run"],
 )
 def test_every_verb_and_each_of_its_options_stand_in_the_page_with_words_of_their_own(words: str) -> None:
     command: Any = typer.main.get_command(make_program())
@@ -103,7 +109,8 @@ def test_every_verb_and_each_of_its_options_stand_in_the_page_with_words_of_thei
 
 def test_every_verb_says_what_it_prints() -> None:
     assert set(PRINTS) == {f"models {verb}" for verb in MODELS} | {f"endpoints {verb}" for verb in ENDPOINTS}
-    assert set(rows(section("What `--json` prints"))) == set(PRINTS)
+    assert set(APPROVALS) == {f"approvals {verb}" for verb in APPROVAL_VERBS}
+    assert set(rows(section("What `--json` prints"))) == set(PRINTS) | set(APPROVALS)
 
 
 def test_every_other_spelling_is_told() -> None:
