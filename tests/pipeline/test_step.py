@@ -1,19 +1,20 @@
-"""A step registers the Models that it returns: outside any flow without a server, in a flow once however it runs."""
+"""A step registers the Models that it gives: outside any flow by a plain call, without a server."""
 
 from __future__ import annotations
 
+import asyncio
 import importlib
+import pickle
 from collections import namedtuple
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import prefect
 import pytest
-from prefect import flow, settings
+from prefect import settings
 from prefect.settings import temporary_settings
-from prefect.testing.utilities import prefect_test_harness
 from prefect.utilities.visualization import TaskVizTracker
 from pydantic import BaseModel
 
@@ -21,6 +22,7 @@ import tasks
 from registry import InMemoryRegistry, ModelRegistry
 from registry.errors import InvalidInputError, VersionExistsError
 from tasks import Model, step
+from tasks.registering_models import Registry
 
 
 @pytest.fixture(autouse=True)
@@ -40,15 +42,6 @@ def no_server() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """A Prefect server for the module's flows, with everything that it would keep elsewhere in a folder of its own."""
-    home = tmp_path_factory.mktemp("prefect")
-    quick = {settings.PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, settings.PREFECT_SERVER_ANALYTICS_ENABLED: False}
-    with temporary_settings({settings.PREFECT_HOME: home, **quick}), prefect_test_harness(server_startup_timeout=90):
-        yield
-
-
 def detector(**more: Any) -> Model:
     return Model(data=b"weights", name="detector", register=True, **more)
 
@@ -57,7 +50,6 @@ def labels(models: ModelRegistry, name: str = "detector") -> list[str]:
     return [version.version for version in models.list_versions(name)]
 
 
-# -------------------------------------------------------------------------------------------------- outside any flow
 @pytest.mark.usefixtures("no_server")
 def test_a_prefect_task_outside_a_flow_would_need_a_server() -> None:
     with pytest.raises(ValueError, match="No Prefect API URL"):
@@ -182,29 +174,84 @@ async def later() -> Model:
     return detector()
 
 
-def some() -> Iterator[Model]:
+def some() -> Generator[Model, str, tuple[str, Model]]:
+    answer = yield detector()
     yield detector()
+    return answer, Model(data=b"x", name="last", register=True)
 
 
-async def some_later() -> AsyncIterator[Model]:
-    yield detector()
+async def some_later() -> AsyncGenerator[Model, str]:
+    answer = yield detector()
+    yield detector(description=answer)
 
 
-@pytest.mark.parametrize(
-    ("function", "message"),
-    [
-        (later, "later is an async function, and @step would not see the Models"),
-        (some, "some is a generator, and @step would not see the Models"),
-        (some_later, "some_later is an async function"),
-        (prefect.task(detector), "detector is a Prefect task already: write @step instead of @task"),
-        (step(detector), "detector is a Prefect task already"),
-    ],
-)
-def test_what_it_could_not_register_is_refused_at_decoration(function: Callable[..., Any], message: str) -> None:
-    with pytest.raises(InvalidInputError, match=message):
-        step(function)
-    with pytest.raises(InvalidInputError, match=message):
-        step(retries=1)(function)
+@pytest.mark.usefixtures("no_server")
+def test_an_async_function_is_called_as_one(models: ModelRegistry) -> None:
+    assert asyncio.run(step(later)()).registered == models.get_version("detector", 1)
+
+
+@pytest.mark.usefixtures("no_server")
+def test_a_generator_registers_each_model_before_the_caller_gets_it(models: ModelRegistry) -> None:
+    given = step(some)()
+    assert models.list_models() == []
+    assert (next(given).version, labels(models)) == ("v1", ["v1"])
+    assert (given.send("yes").version, labels(models)) == ("v2", ["v1", "v2"])
+    with pytest.raises(StopIteration) as end:
+        next(given)
+    answer, last = end.value.value
+    assert (answer, last.registered) == ("yes", models.get_version("last", 1))
+
+
+@pytest.mark.usefixtures("no_server")
+def test_an_async_generator_registers_each_model_before_the_caller_gets_it(models: ModelRegistry) -> None:
+    async def take() -> list[Model]:
+        given = step(some_later)()
+        first = await anext(given)
+        assert labels(models) == ["v1"]
+        return [first, await given.asend("sent"), *[model async for model in given]]
+
+    assert [model.version for model in asyncio.run(take())] == ["v1", "v2"]
+    assert models.get_version("detector", 2).description == "sent"
+
+
+@pytest.mark.usefixtures("no_server")
+def test_a_generator_that_is_left_ends_its_function() -> None:
+    ended: list[str] = []
+
+    @step
+    def endless() -> Iterator[Model]:
+        try:
+            while True:
+                yield Model(data=b"x", name="kept")
+        finally:
+            ended.append("sync")
+
+    @step
+    async def endless_later() -> AsyncIterator[Model]:
+        try:
+            while True:
+                yield Model(data=b"x", name="kept")
+        finally:
+            ended.append("async")
+
+    async def leave() -> None:
+        given: Any = endless_later()
+        await anext(given)
+        await given.aclose()
+
+    given: Any = endless()
+    next(given)
+    given.close()
+    asyncio.run(leave())
+    assert ended == ["sync", "async"]
+
+
+@pytest.mark.parametrize("made", [prefect.task(detector), step(detector)])
+def test_what_is_a_task_already_is_refused_at_decoration(made: Callable[..., Any]) -> None:
+    with pytest.raises(InvalidInputError, match="detector is a Prefect task already: write @step instead of @task"):
+        step(made)
+    with pytest.raises(InvalidInputError, match="detector is a Prefect task already"):
+        step(retries=1)(made)
 
 
 @pytest.mark.usefixtures("no_server")
@@ -243,90 +290,24 @@ def test_drawing_a_flow_trains_nothing(models: ModelRegistry) -> None:
     assert models.list_models() == []
 
 
+@pytest.mark.parametrize("place", ["models", Path("models"), None], ids=["text", "path", "default"])
+def test_a_step_registers_in_the_same_place_from_a_worker_in_another_folder(
+    place: str | Path | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MODELWAY_URL", "models")
+    monkeypatch.chdir(tmp_path)
+    sent = pickle.dumps(Registry(place))
+    monkeypatch.setenv("MODELWAY_URL", "elsewhere")
+    (tmp_path / "worker").mkdir()
+    monkeypatch.chdir(tmp_path / "worker")
+    assert pickle.loads(sent).opened().url == (tmp_path / "models").as_uri()  # noqa: S301 - our own
+
+
+def test_a_registry_in_memory_is_not_sent_to_a_worker() -> None:
+    with pytest.raises(InvalidInputError, match=r"cannot register in memory:.* from another process"):
+        pickle.dumps(Registry(InMemoryRegistry()))
+
+
 def test_the_function_keeps_its_place_in_the_package() -> None:
     module = importlib.import_module("tasks.stepping")
     assert tasks.step is module.step
-
-
-# --------------------------------------------------------------------------------------------------------- in a flow
-@pytest.mark.heavy
-@pytest.mark.usefixtures("server")
-class TestInAFlow:
-    def test_it_is_a_task_that_ends_after_its_model_is_registered(self, models: ModelRegistry) -> None:
-        seen: list[list[str]] = []
-
-        @step(on_completion=[lambda *_: seen.append(labels(models))])
-        def train() -> tuple[Model, float]:
-            return detector(), 0.5
-
-        @flow
-        def training() -> tuple[Model, float]:
-            return train()
-
-        assert training()[0].registered == models.get_version("detector", 1)
-        assert seen == [["v1"]]
-
-    def test_a_refused_registration_fails_the_task(self, models: ModelRegistry) -> None:
-        models.register("detector", b"older", version="1.0.0")
-        train = step(lambda: detector(version="1.0.0"))
-
-        @flow
-        def training() -> bool:
-            return bool(train(return_state=True).is_failed())
-
-        assert training()
-        assert labels(models) == ["1.0.0"]
-
-    def test_a_retry_registers_nothing_again(self, models: ModelRegistry) -> None:
-        models.register("other", b"older", version="1.0.0")
-        tries: list[str] = []
-
-        @step(retries=3)
-        def train() -> list[Model]:
-            tries.append("try")
-            if len(tries) == 1:
-                raise OSError("the first try fails in the training")
-            # The second fails in the registration of its last Model, when the first two stand.
-            label = "1.0.0" if len(tries) == 2 else "2.0.0"
-            return [detector(), detector(), Model(data=b"x", name="other", register=True, version=label)]
-
-        @flow
-        def training() -> list[Model]:
-            return train()
-
-        assert [model.version for model in training()] == ["v1", "v2", "2.0.0"]
-        assert len(tries) == 3
-        assert (labels(models), labels(models, "other")) == (["v1", "v2"], ["1.0.0", "2.0.0"])
-
-    def test_each_run_registers_its_own(self, models: ModelRegistry) -> None:
-        train = step(lambda seed: detector(parameters={"seed": seed}))
-
-        @flow
-        def sweep() -> list[Model]:
-            return [train(0), train.submit(1).result(), *train.map([2, 3]).result()]
-
-        trained = sweep()
-        assert sorted(labels(models)) == ["v1", "v2", "v3", "v4"]
-        for seed, model in enumerate(trained):
-            assert models.get_version("detector", model.version or "").parameters == {"seed": seed}
-
-    def test_a_kept_result_comes_back_with_its_version(self, models: ModelRegistry) -> None:
-        train = step(persist_result=True)(detector)
-
-        @flow
-        def training() -> list[Model]:
-            return [train(), train()]
-
-        first, second = training()
-        assert first.registered == second.registered == models.get_version("detector", 1)
-        assert labels(models) == ["v1"]
-
-    def test_a_step_in_another_ones_run_is_not_taken_for_its_retry(self, models: ModelRegistry) -> None:
-        train = step(detector)
-        both = step(lambda: [train.fn(), train.fn(), train()])
-
-        @flow
-        def training() -> list[Model]:
-            return both()
-
-        assert [model.version for model in training()] == labels(models) == ["v1", "v2", "v3"]
