@@ -6,20 +6,20 @@ import re
 import shlex
 from collections.abc import Iterable, Sequence
 
-from registry import ApprovalRequest, ModelRegistry, ModelVersion, PolicyResult, Variant
+from registry import ApprovalRequest, ModelRegistry, ModelVersion, PromotionPolicy, Variant
 from registry.compare import MetricDiff, VersionComparison, lower_is_better
 from registry.engines.records import Latency
 from registry.records import EngineChoice
 from tasks.markdown import code, escaped, table
 
 
-def evidence(registry: ModelRegistry, request: ApprovalRequest, result: PolicyResult, *, refused: str = "") -> str:
+def evidence(registry: ModelRegistry, request: ApprovalRequest, policy: PromotionPolicy, *, refused: str = "") -> str:
     """Return the evidence for an approval as Markdown.
 
     Args:
         registry: Where the version is.
         request: What is asked.
-        result: What the policy says.
+        policy: What the move is made under, beside the registry's own policy.
         refused: Why the answer before was not taken, if there was one.
     """
     version = registry.get_version(request.model, request.version)
@@ -29,7 +29,7 @@ def evidence(registry: ModelRegistry, request: ApprovalRequest, result: PolicyRe
         f"**Asked again:** {escaped(refused)}" if refused else "",
         _asked(request, version, incumbent),
         "### Metrics\n\n" + _metrics(version, incumbent),
-        "### Policy\n\n" + _policy(result),
+        "### Policy\n\n" + _policy(registry, version, registry.guard.policy_for(request.stage, policy)),
         "### Engines\n\n" + _engines(variants, registry.get_choice(version.name, version.version)),
         "### What the answer is bound to\n\n" + _digests(request, incumbent),
         "### Look closer\n\n" + _links(registry, version),
@@ -69,10 +69,21 @@ def _beside(name: str, diff: MetricDiff) -> tuple[str, str, str, str]:
     return shown(diff.value_b), shown(diff.value_a), shown(diff.difference, "+"), f"{verdict} ({_wanted(name)})".strip()
 
 
-def _policy(result: PolicyResult) -> str:
-    if result.passed:
-        return "Passed."
-    return "\n".join(f"- {escaped(failure)}" for failure in result.failures)
+def _policy(registry: ModelRegistry, version: ModelVersion, policy: PromotionPolicy) -> str:
+    result = registry.check_promotion_policy(version.name, version.version, policy)
+    if not result.passed:
+        failures = "\n".join(f"- {escaped(failure)}" for failure in result.failures)
+        return f"**Failed:**\n\n{failures}"
+    held = [
+        f"- {escaped(rule.name)} {rule.comparison.sign.replace('<', '&lt;')} {rule.threshold:g}: "
+        f"{version.metrics.get(rule.name) or 0.0:.6g}"
+        for rule in policy.requirements
+    ]
+    held += [
+        f"- {escaped(rule.metric)} at most {rule.may_drop:g} behind the incumbent, {rule.direction} is better"
+        for rule in policy.against_incumbent
+    ]
+    return "\n".join(["Passed." + ("\n" if held else ""), *held])
 
 
 def _engines(variants: Sequence[Variant], choice: EngineChoice) -> str:
