@@ -10,8 +10,9 @@ from prefect.exceptions import FlowPauseTimeout, ObjectNotFound, Pause, PrefectH
 from prefect.runtime import deployment
 from pydantic import ValidationError
 
-from registry import ModelVersion
+from registry import ModelRegistry, ModelVersion
 from registry.errors import ApprovalRequired, PolicyFailed
+from registry.records import RunEnding
 from tasks import gate_steps
 from tasks.approval_form import ApprovalForm, SignedApprovalForm
 from tasks.gate import Gate, Question
@@ -42,19 +43,19 @@ def pass_gate(gate: Gate, version: ModelVersion, *, run: str, ask_at_most: int, 
     while True:
         question = gate_steps.ask(gate, version, run=run, actor=actor)
         if question.stand == "rejected":
-            return _ended(gate, version, "rejected", f"{question.words} It stays where it was.")
+            return _stays(gate, version, "rejected", f"{question.words} It stays in")
         if question.stand == "granted":
             with contextlib.suppress(ApprovalRequired):  # something changed in between: the next question says what
                 return _promoted(gate, version, question.request.id, key=key)
             continue
         if asked >= ask_at_most:
             words = question.words if asked or question.number else "There was nobody to ask."
-            return _ended(gate, version, "approval_pending", f"{words} It waits where it was.")
+            return _stays(gate, version, "approval_pending", f"{words} It waits in")
         try:
             form = _answer(gate, question)
         except FlowPauseTimeout:
-            words = f"Nobody answered within {gate.timeout_s:g} s. It waits where it was."
-            return _ended(gate, version, "approval_pending", words)
+            words = f"Nobody answered within {gate.timeout_s:g} s. It waits in"
+            return _stays(gate, version, "approval_pending", words)
         asked += 1
         gate_steps.hear(gate, question, form)
 
@@ -63,7 +64,9 @@ def _promoted(gate: Gate, version: ModelVersion, approval: str | None, *, key: s
     try:
         gate_steps.promote(gate, version, approval, key=key)
     except PolicyFailed as error:
-        return _ended(gate, version, "policy_failed", str(error))
+        return Outcome(
+            ending="policy_failed", model=version.name, version=version.version, url=gate.url, words=str(error)
+        )
     return None
 
 
@@ -87,7 +90,8 @@ def _answer(gate: Gate, question: Question) -> ApprovalForm | None:
         return None
 
 
-def _ended(gate: Gate, version: ModelVersion, ending: str, words: str) -> Outcome:
-    return Outcome.model_validate(
-        {"ending": ending, "model": version.name, "version": version.version, "url": gate.url, "words": words}
-    )
+def _stays(gate: Gate, version: ModelVersion, ending: RunEnding, words: str) -> Outcome:
+    """Return how it ended; ``words`` go on with the stage that the version is left in."""
+    stage = ModelRegistry(gate.url).get_version(version.name, version.version).stage
+    words = f"{words} {stage}."
+    return Outcome(ending=ending, model=version.name, version=version.version, url=gate.url, words=words)

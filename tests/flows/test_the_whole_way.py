@@ -113,7 +113,7 @@ def test_rejecting_ends_the_run_cleanly_with_the_version_in_staging(house: House
     answer(api_url, run_id, decision="reject", approver=ANN, reason="not on a Friday")
     output, _ = process.communicate(timeout=60)
     assert process.returncode == 0, output
-    assert "ann@example.com said no: not on a Friday" in output
+    assert "was rejected by ann@example.com: not on a Friday. It stays in staging." in output
     assert versions(house) == {"v1": "staging"}
     state = httpx.get(f"{api_url}/flow_runs/{run_id}").json()["state"]
     assert state["type"] == "COMPLETED"

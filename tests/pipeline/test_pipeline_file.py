@@ -180,7 +180,7 @@ MISTAKES = {
     ),
     "no such module": (
         changed("own_parts:data", "own_part:data"),
-        r":3: data\.entry_point: there is no module own_part\. Did you mean own_parts\?",
+        r":3: data\.entry_point: there is no module own_part\. Did you mean own_parts\b",
     ),
     "no such function": (
         changed("own_parts:train", "own_parts:tain"),

@@ -54,7 +54,7 @@ def faulty(api_url: str, *, path_ends: str, faults: list[Fault], holding: bytes 
             self.end_headers()
             self.wfile.write(content)
 
-        do_GET = do_POST = forward  # noqa: N815 - http.server's names
+        do_GET = do_POST = do_PATCH = forward  # noqa: N815 - http.server's names
 
     class Server(ThreadingHTTPServer):
         daemon_threads = True
