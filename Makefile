@@ -42,7 +42,7 @@ deployments: $(VENV)/.run ## hand flows, schedules and triggers to the server th
 	@$(BIN)/modelway deployments apply $(ARGS)
 
 test: lint ## every check there is: linters, types, import contracts, all tests
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 quick: $(VENV)/.dev ## the tests that take no more than seconds
 	$(BIN)/python -m pytest -m "not heavy" -n auto $(ARGS)

@@ -150,8 +150,9 @@ def _of_schedules(one: Deployment, there: DeploymentResponse | None, *, prune: b
         found = slugs.pop(schedule.name, None)
         if found is None:
             yield Step("create", "schedule", name, words, {"slug": schedule.name, **wanted}, of=one.full_name)
-        elif changed := _differing(wanted, {"schedule": found.schedule, "parameters": found.parameters}):
-            yield Step("change", "schedule", name, words, changed, of=one.full_name, id=found.id)
+        elif _differing(wanted, {"schedule": found.schedule, "parameters": found.parameters}):
+            # All of it: a change that leaves the parameters out takes them away on the server.
+            yield Step("change", "schedule", name, words, wanted, of=one.full_name, id=found.id)
     for slug, found in slugs.items():
         gone = Step("remove", "schedule", f"{one.full_name} {slug}", of=one.full_name, id=found.id)
         yield _gone(gone, prune=prune)

@@ -198,10 +198,11 @@ def test_what_a_person_paused_stays_paused_and_what_the_file_changed_is_changed(
     drift = f"modelway: note/digits on {DRIFT_DETECTED} of modelway.model.digits"
     with place.house.client() as client:
         there = client.read_deployment_by_name("note/digits")
-        # As the UI does it: the client's own method would take the schedule's parameters away as well.
-        paused = f"/deployments/{there.id}/schedules/{there.schedules[0].id}"
-        client._client.patch(paused, json={"active": False}).raise_for_status()  # noqa: SLF001 - see above
+        client.update_deployment_schedule(there.id, there.schedules[0].id, active=False)
         client.pause_automation(client.read_automations_by_name(drift)[0].id)
+        # Prefect takes a schedule's parameters away when it is paused: they are put back, and it stays paused.
+        assert names(place.apply()) == ["change schedule note/digits nightly"]
+        assert state_of(client, drift) == ("0 3 * * *", False, 3600, False)
         assert place.apply().changes == ()
         changed = place.folder.file.read_text().replace("0 3 * * *", "30 2 * * *").replace("3600", "7200")
         place.folder.file.write_text(changed)
