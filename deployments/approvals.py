@@ -109,7 +109,7 @@ def find_run(runs: Sequence[FlowRun], wanted: str) -> FlowRun:
             f"`modelway models log NAME` tells."
         )
     if len(found) > 1:
-        listed = ", ".join(f"{label(run, 'request')} (run {run.id})" for run in found)
+        listed = ", ".join(f"{label(run, labels.REQUEST)} (run {run.id})" for run in found)
         raise NotFoundError(f"{wanted!r} may be any of these: {listed}. Give more letters, or the id of the run.")
     return found[0]
 

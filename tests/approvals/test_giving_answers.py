@@ -148,3 +148,10 @@ def test_a_run_is_found_by_request_prefix_or_its_own_id(desk: Desk) -> None:
             find_run(runs, wanted)
     with pytest.raises(NotFoundError, match="Waiting: nothing"):
         find_run([], "x")
+
+
+def test_a_beginning_of_several_requests_is_refused_with_the_ids_of_all(desk: Desk) -> None:
+    runs = [run_of(desk.labels(request=request)) for request in ("abc1", "abc2")]
+    with pytest.raises(NotFoundError) as refused:
+        find_run(runs, "abc")
+    assert f"abc1 (run {runs[0].id}), abc2 (run {runs[1].id})" in str(refused.value)
