@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 from finishing_place import Place
-from prefect.events.worker import EventsWorker
-from prefect.logging.handlers import APILogWorker
 from prefect_house import PrefectHouse
 from working_folder import ROOT
 
@@ -21,9 +19,6 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectHouse]:
     with PrefectHouse(folder, more={"PYTHONPATH": str(ROOT / "tests" / "support")}) as house:
         house.start_worker()
         yield house
-        with house.settings():  # or this process would try for minutes to tell a server that is gone
-            APILogWorker.instance().drain()
-            EventsWorker.drain_all()
 
 
 @pytest.fixture

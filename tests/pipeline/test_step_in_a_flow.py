@@ -20,7 +20,7 @@ from prefect.events.schemas.events import ReceivedEvent
 from prefect.exceptions import Pause
 from prefect.flow_engine import run_flow
 from prefect.settings import get_current_settings, temporary_settings
-from prefect.testing.utilities import prefect_test_harness
+from prefect_house import PrefectHouse
 
 from registry import ModelRegistry
 from tasks import Model, step
@@ -38,9 +38,12 @@ IN_WORKERS = str(Path(__file__).with_name("in_workers.py"))
 @pytest.fixture(scope="module", autouse=True)
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A Prefect server for the module's flows, with everything that it would keep elsewhere in a folder of its own."""
-    home = tmp_path_factory.mktemp("prefect")
-    quick = {settings.PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, settings.PREFECT_SERVER_ANALYTICS_ENABLED: False}
-    with temporary_settings({settings.PREFECT_HOME: home, **quick}), prefect_test_harness(server_startup_timeout=180):
+    quick = {settings.PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+    with (
+        PrefectHouse(tmp_path_factory.mktemp("prefect")) as house,
+        house.settings(),
+        temporary_settings(quick),
+    ):
         yield
 
 

@@ -34,7 +34,9 @@ from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import LogFilter
 from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import OrchestrationResult
+from prefect.events.worker import EventsWorker
 from prefect.exceptions import ObjectAlreadyExists, ObjectNotFound, PrefectHTTPStatusError
+from prefect.logging.handlers import APILogWorker
 from prefect.settings import (
     PREFECT_API_AUTH_STRING,
     PREFECT_API_URL,
@@ -50,8 +52,19 @@ from deployments.server import server_environment
 AUTH = "admin:a test's word"
 POOL = "here"
 WITHIN_S = 240.0
+FORGOTTEN_WITHIN_S = 20.0
 
 Found = TypeVar("Found")
+
+
+def forget_the_server() -> None:
+    """Have Prefect send this process's logs and events now, and drop the threads that send them.
+
+    Prefect keeps one such thread for a process, whatever server it was made for: what a later module's runs have to
+    tell would go to a server that is gone, for minutes.
+    """
+    for service in (APILogWorker, EventsWorker):
+        service.drain_all(timeout=FORGOTTEN_WITHIN_S, at_exit=False)
 
 
 @dataclass(frozen=True)
@@ -136,6 +149,7 @@ class PrefectHouse:
 
     def __exit__(self, *_: object) -> None:
         """End everything that was started in this house, however often removed: runs and endpoints too."""
+        forget_the_server()
         for program in (*self.workers.values(), self.server):
             program.kill()
         for process in self.processes(PREFECT_HOME=self.environment["PREFECT_HOME"]):

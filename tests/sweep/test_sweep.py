@@ -14,7 +14,7 @@ import pytest
 from prefect import settings
 from prefect.client.orchestration import get_client
 from prefect.settings import get_current_settings, temporary_settings
-from prefect.testing.utilities import prefect_test_harness
+from prefect_house import PrefectHouse
 
 from flows.sweep import candidates, sweep
 from registry import ModelRegistry, ModelStage
@@ -35,9 +35,12 @@ print("\\n" + sweep(*arguments, **options).model_dump_json())
 @pytest.fixture(scope="module", autouse=True)
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A Prefect server for the module's flows, with everything that it would keep elsewhere in a folder of its own."""
-    home = tmp_path_factory.mktemp("prefect")
-    quick = {settings.PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, settings.PREFECT_SERVER_ANALYTICS_ENABLED: False}
-    with temporary_settings({settings.PREFECT_HOME: home, **quick}), prefect_test_harness(server_startup_timeout=180):
+    quick = {settings.PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+    with (
+        PrefectHouse(tmp_path_factory.mktemp("prefect")) as house,
+        house.settings(),
+        temporary_settings(quick),
+    ):
         yield
 
 
