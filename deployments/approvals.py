@@ -10,12 +10,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
-from uuid import UUID
 
 import httpx
 from prefect.client.orchestration import SyncPrefectClient
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun
 from prefect.client.schemas.responses import SetStateStatus
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import PREFECT_API_REQUEST_TIMEOUT, PREFECT_CLIENT_MAX_RETRIES, temporary_settings
@@ -24,11 +22,11 @@ from tenacity import Retrying, retry_if_exception, stop_after_delay, wait_random
 from deployments.reaching import open_server
 from registry.errors import ApprovalRequired, InvalidInputError, ModelwayError, NotFoundError, StaleExpectationError
 from tasks import labels
+from tasks.waiting import waiting_runs
 
 PATIENCE_S: Final = 60.0
 """How long a busy server is asked again."""
 
-_PAGE = 200
 _ONE_CALL_S = 15.0
 _BUSY = {408, 429, 500, 502, 503, 504}  # SQLite that is locked by another writer gives 503
 
@@ -77,21 +75,9 @@ def label(run: FlowRun, name: str) -> str:
     return str(run.labels.get(name, ""))
 
 
-def waiting_runs(client: SyncPrefectClient) -> list[FlowRun]:
-    """Return the runs that wait for an answer to one of our requests, the oldest first."""
-    # By type: suspended runs have it too, under another name.
-    paused = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PAUSED])))
-    found: dict[UUID, FlowRun] = {}
-    page = _page(client, paused, 0)
-    while page:
-        found |= {run.id: run for run in page}
-        page = _page(client, paused, len(found)) if len(page) == _PAGE else []
-    ours = (run for run in found.values() if label(run, labels.REQUEST) and _keys(run) is not None)
-    return sorted(ours, key=lambda run: str(run.created))
-
-
-def _page(client: SyncPrefectClient, wanted: FlowRunFilter, offset: int) -> list[FlowRun]:
-    return _patiently(lambda: client.read_flow_runs(flow_run_filter=wanted, limit=_PAGE, offset=offset))
+def answerable_runs(client: SyncPrefectClient) -> list[FlowRun]:
+    """Return the runs that wait for an answer to one of our requests and have a form for it, the oldest first."""
+    return [run for run in _patiently(lambda: waiting_runs(client)) if _keys(run) is not None]
 
 
 def find_run(runs: Sequence[FlowRun], wanted: str) -> FlowRun:

@@ -62,10 +62,10 @@ Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Whether to wait un
 def list_(ctx: Context) -> None:
     """List what waits for an answer on Prefect's server, the oldest first; with --url what asks in that registry."""
     from deployments.approval_pages import table_of_waiting
-    from deployments.approvals import patient_server, waiting_runs
+    from deployments.approvals import answerable_runs, patient_server
 
     with patient_server() as client:
-        found = [_described(ctx.obj, run) for run in waiting_runs(client)]
+        found = [_described(ctx.obj, run) for run in answerable_runs(client)]
     waiting = [one for one in found if not (ctx.obj.url and one.unread)]
     ctx.obj.show(waiting, lambda _tables: [table_of_waiting(waiting)], if_none="nothing waits for an answer")
 
@@ -84,10 +84,10 @@ def show(ctx: Context, request: Request) -> None:
     """Show the evidence of a request that waits, and what the answer is bound to."""
     from deployments.approval_answers import find_asked
     from deployments.approval_pages import ApprovalPage, page_of_waiting, table_of_bound
-    from deployments.approvals import find_run, patient_server, read_form, waiting_runs
+    from deployments.approvals import answerable_runs, find_run, patient_server, read_form
 
     with patient_server() as client:
-        run = find_run(waiting_runs(client), request)
+        run = find_run(answerable_runs(client), request)
         form = read_form(client, run)
     registry, asked = find_asked(ctx.obj, run)
     waiting = page_of_waiting(run, registry, asked)
@@ -126,11 +126,11 @@ def _answer(  # noqa: PLR0913 - what approve and reject were given
 ) -> None:
     from deployments.approval_answers import Answerer, find_asked, wait_for_record
     from deployments.approval_pages import AnswerPage
-    from deployments.approvals import find_run, hand_over, patient_server, read_form, waiting_runs
+    from deployments.approvals import answerable_runs, find_run, hand_over, patient_server, read_form
 
     name, key, reason = given
     with patient_server() as client:
-        run = find_run(waiting_runs(client), wanted)
+        run = find_run(answerable_runs(client), wanted)
         registry, asked = find_asked(invocation, run)
         bound = asked.request
         what = f"{bound.model}:{bound.version} for {bound.stage}"

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from uuid import UUID
 
-from prefect.client.orchestration import get_client
-from prefect.runtime import flow_run
-
-from tasks.gate import Question
+if TYPE_CHECKING:
+    from tasks.gate import Question
 
 MODEL: Final = "modelway.model"
 VERSION: Final = "modelway.version"
@@ -24,6 +22,9 @@ def label_flow_run(question: Question, registry_url: str) -> None:
     Raises:
         PrefectException, httpx.HTTPError: Prefect's server did not take them.
     """
+    from prefect.client.orchestration import get_client
+    from prefect.runtime import flow_run
+
     request, run_id = question.request, flow_run.get_id()
     if run_id is None:
         return

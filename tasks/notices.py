@@ -12,6 +12,7 @@ from registry import clock
 from registry.base import Record
 from registry.errors import InvalidInputError
 from registry.records import Approval, ApprovalRequest
+from tasks.labels import EXPIRES_AT, MODEL, REGISTRY, REQUEST, STAGE, VERSION
 
 NoticeKind = Literal["pending", "decided", "expiring", "failed"]
 
@@ -95,10 +96,9 @@ def of_answer(request: ApprovalRequest, answer: Approval, *, url: str) -> Notice
 
 
 def of_expiry(labels: Mapping[str, str]) -> Notice:
-    """Return the notice that an approval expires soon, from the ``modelway.`` labels of the run that waits for it."""
+    """Return the notice that an approval expires soon, from the labels of the run that waits for it."""
     model, version, stage, request, url, expires_at = (
-        labels.get(f"modelway.{name}", "")
-        for name in ("model", "version", "stage", "request", "registry", "expires_at")
+        labels.get(name, "") for name in (MODEL, VERSION, STAGE, REQUEST, REGISTRY, EXPIRES_AT)
     )
     at = _time(datetime.fromisoformat(expires_at))
     return Notice(

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import re
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from urllib.parse import quote, urlsplit
 from uuid import UUID
 
 from prefect.client.orchestration import SyncPrefectClient, get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
-from prefect.client.schemas.objects import FlowRun, State, StateType
-from prefect.client.schemas.sorting import FlowRunSort
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.utilities.context import get_flow_run_id
 from prefect.utilities.urls import url_for
 
@@ -23,15 +20,16 @@ from registry import ModelRegistry, clock
 from registry.errors import InvalidInputError
 from tasks import channels
 from tasks.best_effort import best_effort
+from tasks.labels import EXPIRES_AT, REGISTRY, REQUEST
 from tasks.notices import Notice, NoticeSettings, check_scheme, of_expiry, of_failure
 from tasks.pipeline import load_pipeline
 from tasks.telling import tell
+from tasks.waiting import waiting_runs
 
 SEND_WITHIN_S = 10.0
 """A run goes on after that, however slow a channel is."""
 
 _REFERENCE = re.compile(r"\$\{(\w+)\}")
-_PAGE = 200
 
 
 def send(settings: NoticeSettings, notice: Notice) -> list[str]:
@@ -141,13 +139,15 @@ def remind(settings: NoticeSettings, *, url: str) -> None:
     A schedule calls it: a suspended run holds no process that could.
     """
     now, registry = clock.now(), ModelRegistry(url).url
-    for run in _waiting():
+    with _client() as client:
+        runs = waiting_runs(client)
+    for run in runs:
         labels = {name: str(value) for name, value in run.labels.items()}
-        expires_at = labels.get("modelway.expires_at", "")
-        if labels.get("modelway.registry") not in {url, registry} or not expires_at:
+        expires_at = labels.get(EXPIRES_AT, "")
+        if labels.get(REGISTRY) not in {url, registry} or not expires_at:
             continue
         if now < datetime.fromisoformat(expires_at) <= now + timedelta(hours=settings.expiring_before_hours):
-            notify(settings, of_expiry(labels), key=labels.get("modelway.request", ""), run_id=run.id)
+            notify(settings, of_expiry(labels), key=labels[REQUEST], run_id=run.id)
 
 
 def tell_failure(flow: object, flow_run: FlowRun, state: State) -> None:  # noqa: ARG001 - Prefect gives it by name
@@ -174,13 +174,3 @@ def _has(run_id: UUID, label: str) -> bool:
     ):
         labels = client.read_flow_run(run_id).labels
     return label in labels
-
-
-def _waiting() -> Iterator[FlowRun]:
-    paused = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PAUSED])))
-    with _client() as client:
-        for offset in itertools.count(0, _PAGE):
-            found = client.read_flow_runs(flow_run_filter=paused, sort=FlowRunSort.ID_DESC, limit=_PAGE, offset=offset)
-            yield from found
-            if len(found) < _PAGE:
-                return

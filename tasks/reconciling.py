@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import UUID
 
 from registry import ModelRegistry
@@ -16,9 +15,7 @@ from tasks.pipeline import load_pipeline
 from tasks.prefect_task import registry_step
 from tasks.run_steps import give_up, hopeless
 from tasks.telling import tell
-
-if TYPE_CHECKING:
-    from prefect.client.schemas.objects import FlowRun
+from tasks.waiting import waiting_runs
 
 
 @registry_step
@@ -38,7 +35,9 @@ def end_expired(url: str) -> list[str]:
     from prefect.states import Cancelled
 
     registry, ended = ModelRegistry(url), []
-    for flow_run in _waiting(registry):
+    with get_client(sync_client=True) as client:
+        waiting = [run for run in waiting_runs(client) if run.labels.get(REGISTRY) == registry.url]
+    for flow_run in waiting:
         model, request = str(flow_run.labels[MODEL]), str(flow_run.labels[REQUEST])
         standing = registry.get_approval(model, request)
         run = next((run for run in registry.get_runs(model) if run.holder == str(flow_run.id)), None)
@@ -53,21 +52,6 @@ def end_expired(url: str) -> list[str]:
         tell("reconcile", f"{model}: {words}")
         ended.append(str(flow_run.id))
     return ended
-
-
-def _waiting(registry: ModelRegistry) -> Iterator[FlowRun]:
-    """Yield the flow runs that are suspended for an approval in this registry."""
-    from prefect.client.orchestration import get_client
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterState, FlowRunFilterStateType
-    from prefect.client.schemas.objects import StateType
-
-    # By type: a filter by the name Paused misses those that are Suspended.
-    paused = FlowRunFilter(state=FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PAUSED])))
-    with get_client(sync_client=True) as client:
-        offset = 0
-        while page := client.read_flow_runs(flow_run_filter=paused, offset=offset, limit=200):
-            offset += len(page)
-            yield from (run for run in page if run.labels.get(REGISTRY) == registry.url and REQUEST in run.labels)
 
 
 @registry_step
