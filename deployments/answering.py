@@ -20,11 +20,11 @@ from uuid import UUID
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.exceptions import ObjectNotFound, PrefectException, PrefectHTTPStatusError
 from prefect.flow_runs import resume_flow_run
-from prefect.settings import get_current_settings
+
+from deployments.approvals import keys_of_pause
+from tasks.notifying import run_link
 
 if TYPE_CHECKING:
-    from prefect.client.schemas.objects import FlowRun
-
     from deployments.terminal import Terminal
 
 _LOOK_EVERY_S = 0.5
@@ -105,7 +105,7 @@ class Answerer(threading.Thread):
             return
         with get_client(sync_client=True) as client:
             while not self._ended.wait(_LOOK_EVERY_S):
-                keys = self._keys_of_pause(client, run_id)
+                keys = self._keys(client, run_id)
                 if keys is not None and keys["response"] not in seen:
                     seen.add(keys["response"])
                     self._answer(client, run_id, keys)
@@ -119,12 +119,12 @@ class Answerer(threading.Thread):
         return None
 
     def _answer(self, client: SyncPrefectClient, run_id: UUID, keys: dict[str, str]) -> None:
-        self._terminal.evidence(self._read_input(client, run_id, keys["description"]), _link(run_id))
+        self._terminal.evidence(self._read_input(client, run_id, keys["description"]), run_link(run_id))
         if self._answers is None:
             return
 
         def still_open() -> bool:
-            return not self._ended.is_set() and self._keys_of_pause(client, run_id) == keys
+            return not self._ended.is_set() and self._keys(client, run_id) == keys
 
         fields = self._answers(still_open)
         if fields is None or not still_open():
@@ -135,13 +135,11 @@ class Answerer(threading.Thread):
         except (PrefectException, PrefectHTTPStatusError, RuntimeError) as error:
             self._terminal.say(f"The answer was not taken: {error}")
 
-    def _keys_of_pause(self, client: SyncPrefectClient, run_id: UUID) -> dict[str, str] | None:
+    def _keys(self, client: SyncPrefectClient, run_id: UUID) -> dict[str, str] | None:
         try:
-            run: FlowRun = client.read_flow_run(run_id)
+            return keys_of_pause(client.read_flow_run(run_id))
         except (PrefectException, PrefectHTTPStatusError, OSError):
             return None
-        state = run.state
-        return state.state_details.run_input_keyset if state is not None and state.is_paused() else None
 
     def _read_input(self, client: SyncPrefectClient, run_id: UUID, key: str) -> str:
         """Return a saved input; Prefect pauses a run a moment before it saves what the form shows."""
@@ -153,12 +151,6 @@ class Answerer(threading.Thread):
                 if time.monotonic() > give_up_at:
                     return "(Prefect has no evidence for this question.)"
                 time.sleep(_LOOK_EVERY_S)
-
-
-def _link(run_id: UUID) -> str | None:
-    """Return where Prefect's UI shows the run; the server that a run starts for itself has none."""
-    ui_url = get_current_settings().ui_url
-    return f"{ui_url}/runs/flow-run/{run_id}" if ui_url else None
 
 
 def _text(value: Any) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
-from prefect.utilities.urls import url_for
 from rich import box
 from rich.table import Table
 
@@ -14,6 +13,7 @@ from registry.base import Record
 from registry.cli.text import plain
 from registry.records import Approval, ApprovalRequest, RefusedAnswer
 from tasks import labels
+from tasks.notifying import run_link
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -108,7 +108,7 @@ def page_of_waiting(
         refused=() if asked is None else asked.refused,
         run=str(run.id),
         run_name=run.name,
-        link=url_for("flow-run", obj_id=run.id),
+        link=run_link(run.id) or None,
         unread=unread,
     )
 

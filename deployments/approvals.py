@@ -77,7 +77,7 @@ def label(run: FlowRun, name: str) -> str:
 
 def answerable_runs(client: SyncPrefectClient) -> list[FlowRun]:
     """Return the runs that wait for an answer to one of our requests and have a form for it, the oldest first."""
-    return [run for run in _patiently(lambda: waiting_runs(client)) if _keys(run) is not None]
+    return [run for run in _patiently(lambda: waiting_runs(client)) if keys_of_pause(run) is not None]
 
 
 def find_run(runs: Sequence[FlowRun], wanted: str) -> FlowRun:
@@ -106,7 +106,7 @@ def read_form(client: SyncPrefectClient, run: FlowRun) -> Form:
     Raises:
         ModelwayError: The server has no form for it.
     """
-    keys = _keys(run) or {}
+    keys = keys_of_pause(run) or {}
     try:
         # Prefect pauses a run a moment before it saves the form.
         schema = _patiently(lambda: _read_input(client, run, keys["schema"]), and_on=_NoInputError)
@@ -130,7 +130,7 @@ def hand_over(client: SyncPrefectClient, run: FlowRun, fields: Mapping[str, str]
 
     def send() -> None:
         # Read first: in the time between two tries the run may ask something else, which this does not answer.
-        if _keys(client.read_flow_run(run.id)) != _keys(run):
+        if keys_of_pause(client.read_flow_run(run.id)) != keys_of_pause(run):
             _check_it_was_ours(client, run, fields)
             return
         result = client.resume_flow_run(run.id, run_input=dict(fields))
@@ -165,7 +165,7 @@ def _check_it_was_ours(client: SyncPrefectClient, run: FlowRun, fields: Mapping[
     Raises:
         StaleExpectationError: It is another, or it has none.
     """
-    request, keys = label(run, labels.REQUEST), _keys(run) or {}
+    request, keys = label(run, labels.REQUEST), keys_of_pause(run) or {}
     try:
         taken = _read_input(client, run, keys["response"])
     except _NoInputError:
@@ -182,7 +182,7 @@ def _check_it_was_ours(client: SyncPrefectClient, run: FlowRun, fields: Mapping[
         )
 
 
-def _keys(run: FlowRun) -> dict[str, str] | None:
+def keys_of_pause(run: FlowRun) -> dict[str, str] | None:
     """Return where the form of a paused run lies; they differ from question to question. None where it asks nothing."""
     state = run.state
     return state.state_details.run_input_keyset if state is not None and state.is_paused() else None

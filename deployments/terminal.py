@@ -54,7 +54,7 @@ class Terminal:
         """Write the evidence: Markdown, its tables drawn; and where else it can be answered."""
         with self._lock:
             self._drawn(Markdown(plain(markdown)))
-            if link is not None:
+            if link:
                 self.console.print(f"\nIn Prefect's UI, by its Resume button: {link}", soft_wrap=True)
             self.console.print()
 
