@@ -15,7 +15,7 @@ from deployments.approvals import Form, has_ended, label
 from registry.approvals import Decision
 from registry.cli.invocation import Invocation
 from registry.errors import ApprovalRequired, IntegrityError, InvalidInputError, ModelwayError, NotFoundError
-from registry.guard import Guard
+from registry.guard import Guard, same_person
 from registry.registry import ModelRegistry
 from registry.signing import payload, public_of, sign
 from registry.state import Asked
@@ -141,16 +141,13 @@ def wait_for_record(
         ModelwayError: The run ended without a word of it.
     """
 
-    def is_ours(name: str) -> bool:
-        return name.strip().casefold() == approver.strip().casefold()
-
     def look() -> bool:
         ended = has_ended(client, run)  # asked first: what a run records before its end is then seen below
         now = registry.get_approval(before.request.model, before.request.id).asked
-        refused = [one for one in now.refused[len(before.refused) :] if is_ours(one.approver)]
+        refused = [one for one in now.refused[len(before.refused) :] if same_person(one.approver, approver)]
         if refused:
             raise ApprovalRequired(f"the answer was not taken, and the run asks again: {refused[0].why}")
-        if any(is_ours(one.approver) for one in now.answers[len(before.answers) :]):
+        if any(same_person(one.approver, approver) for one in now.answers[len(before.answers) :]):
             return True
         if ended is not None:
             raise ModelwayError(

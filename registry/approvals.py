@@ -8,7 +8,7 @@ from typing import Literal
 
 from registry.errors import ApprovalRequired, InvalidInputError, NotFoundError, StaleExpectationError
 from registry.events import AnswerRefused, ApprovalAnswered, ApprovalAsked
-from registry.guard import Guard
+from registry.guard import Guard, same_person
 from registry.records import Approval, ApprovalRequest, RefusedAnswer
 from registry.signing import payload, verifies
 from registry.stages import ModelStage, check_move
@@ -95,7 +95,7 @@ def plan_answer(
         return None
     if not answer.approver.strip():
         raise InvalidInputError(f"approval {answer.request_id}: an answer needs the name of the person who gives it.")
-    earlier = next((one for one in asked.answers if _same_person(one.approver, answer.approver)), None)
+    earlier = next((one for one in asked.answers if same_person(one.approver, answer.approver)), None)
     if earlier is not None:
         if earlier.decision != answer.decision:
             raise StaleExpectationError(
@@ -290,7 +290,7 @@ def _check_approver(guard: Guard, request: ApprovalRequest, answer: Approval) ->
             )
     elif answer.method == "signature":
         raise ApprovalRequired(f"the answer of {answer.approver!r} to approval {request.id} has no signature.")
-    if answer.decision == "reject" and _same_person(answer.approver, request.requested_by):
+    if answer.decision == "reject" and same_person(answer.approver, request.requested_by):
         return  # whoever asked may take it back
     _check_listed(guard, request.stage, answer, requested_by=request.requested_by)
 
@@ -307,12 +307,7 @@ def _check_listed(guard: Guard, stage: ModelStage, answer: Approval, *, requeste
     if not guard.lists(approver):
         listed = ", ".join(guard.approvers) or "nobody"
         raise ApprovalRequired(f"{approver!r} is no approver for {stage} in this registry. Listed: {listed}.")
-    if answer.decision == "approve" and _same_person(approver, requested_by) and not guard.allow_self_approval:
+    if answer.decision == "approve" and same_person(approver, requested_by) and not guard.allow_self_approval:
         raise ApprovalRequired(
             f"{approver!r} asked for this move, and nobody approves their own request here; somebody else must."
         )
-
-
-def _same_person(name: str, other: str) -> bool:
-    # As the list of approvers is read: a capital letter makes nobody somebody else.
-    return name.strip().casefold() == other.strip().casefold()

@@ -61,8 +61,7 @@ class Guard(StoredRecord):
 
     def key_of(self, approver: str) -> str | None:
         """Return the public key of ``approver``, without regard to case; None where there is none."""
-        wanted = approver.strip().casefold()
-        return next((key for name, key in self.signers.items() if name.strip().casefold() == wanted), None)
+        return next((key for name, key in self.signers.items() if same_person(name, approver)), None)
 
     def policy_for(self, stage: ModelStage, extra: PromotionPolicy | None) -> PromotionPolicy:
         """Return the registry's policy for ``stage`` together with the caller's: both must hold."""
@@ -71,6 +70,11 @@ class Guard(StoredRecord):
             requirements=tuple(dict.fromkeys((*own.requirements, *extra.requirements))),
             against_incumbent=tuple(dict.fromkeys((*own.against_incumbent, *extra.against_incumbent))),
         )
+
+
+def same_person(name: str, other: str) -> bool:
+    """Return whether two names mean one person: a capital letter or a space around makes nobody somebody else."""
+    return name.strip().casefold() == other.strip().casefold()
 
 
 class GuardSet(StoredRecord):
