@@ -10,6 +10,7 @@ from uuid import UUID
 import psutil
 
 from registry import clock
+from registry.endpoints.process import find_process
 
 if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
@@ -93,7 +94,7 @@ def _is_carried(client: SyncPrefectClient, run: Run, flow_run: FlowRun, state: S
 def _lives(process: str) -> bool:
     number, _, created = process.partition(":")
     try:
-        return f"{psutil.Process(int(number)).create_time():.2f}" == created
+        return find_process(int(number), float(created)) is not None
     except (psutil.Error, ValueError):
         return False
 

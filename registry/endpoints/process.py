@@ -68,9 +68,25 @@ def find_server(state_file: Path, *, log_path: Path) -> RunningServer | None:
     return found if _instance_at(state.url) == state.instance else None
 
 
+def find_process(pid: int, create_time: float) -> psutil.Process | None:
+    """Return the process that was created at ``create_time``; None where it has ended, or another one has its pid.
+
+    Args:
+        pid: Its number.
+        create_time: Seconds since the epoch, as the operating system said when it was asked first.
+    """
+    try:
+        process = psutil.Process(pid)
+        if abs(process.create_time() - create_time) > _SAME_PROCESS_S or process.status() == psutil.STATUS_ZOMBIE:
+            return None
+    except psutil.NoSuchProcess:
+        return None
+    return process
+
+
 def is_running(running: RunningServer) -> bool:
     """Return whether this very process still runs; another one that took over its pid does not count."""
-    return _process_of(running) is not None
+    return find_process(running.pid, running.create_time) is not None
 
 
 def stop_server(running: RunningServer, *, timeout_s: float = 10.0) -> bool:
@@ -86,7 +102,7 @@ def stop_server(running: RunningServer, *, timeout_s: float = 10.0) -> bool:
     Raises:
         EndpointError: It belongs to another user, or does not even end on SIGKILL.
     """
-    if (process := _process_of(running)) is None:
+    if (process := find_process(running.pid, running.create_time)) is None:
         _reap(running.pid)
         return False
     try:
@@ -163,19 +179,6 @@ def _instance_at(url: str) -> str | None:
             return str(client.get("/v2").raise_for_status().json()["modelway"]["instance"])
     except (httpx.HTTPError, ValueError, KeyError):
         return None
-
-
-def _process_of(running: RunningServer) -> psutil.Process | None:
-    try:
-        process = psutil.Process(running.pid)
-        if (
-            abs(process.create_time() - running.create_time) > _SAME_PROCESS_S
-            or process.status() == psutil.STATUS_ZOMBIE
-        ):
-            return None
-    except psutil.NoSuchProcess:
-        return None
-    return process
 
 
 def _wait_for_end(process: psutil.Process, *, timeout_s: float) -> None:

@@ -112,14 +112,28 @@ def test_a_run_that_nobody_can_finish_is_abandoned(
     assert [run.id for run in registry.get_runs("digits", only_open=True)] == [fresh], "started by hand: left to hands"
 
 
+def _created(later_s: float) -> str:
+    """Return this process as one that the system says was created so much later: a clock's correction moves that."""
+    host, number, created = liveness.this_process().split(":")
+    return f"{host}:{number}:{float(created) + later_s:.2f}"
+
+
 @pytest.mark.parametrize(
     ("process", "fate"),
     [
         (liveness.this_process, "alive"),
+        (lambda: _created(0.5), "alive"),
+        (lambda: _created(-60.0), "dead"),
         (lambda: liveness.this_process().replace(":", ":9", 1), "dead"),
         (lambda: "another-machine:1:1.00", "alive"),
     ],
-    ids=["this process", "a process that is gone", "a process of another machine, heard of lately"],
+    ids=[
+        "this process",
+        "this process, after the clock was corrected",
+        "an earlier process of this number",
+        "a process that is gone",
+        "a process of another machine, heard of lately",
+    ],
 )
 def test_a_running_flow_is_as_alive_as_its_process(
     house: PrefectHouse, registry: ModelRegistry, process: Callable[[], str], fate: str
