@@ -64,9 +64,7 @@ def _promoted(gate: Gate, version: ModelVersion, approval: str | None, *, key: s
     try:
         gate_steps.promote(gate, version, approval, key=key)
     except PolicyFailed as error:
-        return Outcome(
-            ending="policy_failed", model=version.name, version=version.version, url=gate.url, words=str(error)
-        )
+        return Outcome.of("policy_failed", gate.url, version, str(error))
     return None
 
 
@@ -93,5 +91,4 @@ def _answer(gate: Gate, question: Question) -> ApprovalForm | None:
 def _stays(gate: Gate, version: ModelVersion, ending: RunEnding, words: str) -> Outcome:
     """Return how it ended; ``words`` go on with the stage that the version is left in."""
     stage = ModelRegistry(gate.url).get_version(version.name, version.version).stage
-    words = f"{words} {stage}."
-    return Outcome(ending=ending, model=version.name, version=version.version, url=gate.url, words=words)
+    return Outcome.of(ending, gate.url, version, f"{words} {stage}.")

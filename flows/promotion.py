@@ -6,7 +6,6 @@ from prefect import flow
 
 from flows.gate import ASK_AT_MOST, pass_gate
 from flows.running import carried
-from flows.way import ended
 from registry import ModelStage
 from tasks import run_steps, steps
 from tasks.gate import Gate, policy_in
@@ -69,10 +68,10 @@ def promotion(  # noqa: PLR0913 - the public interface
         if stopped is not None:
             return stopped
         if endpoint_name is None:
-            return ended("promoted", url, candidate, f"it is in {gate.stage}")
+            return Outcome.of("promoted", url, candidate, f"it is in {gate.stage}")
         wanted = DeploySettings(endpoint_name=endpoint_name)
         endpoint = steps.deploy(url, candidate, wanted, why=f"promotion {run.id}", key=f"{run.id}:deploy")
-        deployed = ended("deployed", url, candidate, f"it is in {gate.stage} and serves at {endpoint.name}")
+        deployed = Outcome.of("deployed", url, candidate, f"it is in {gate.stage} and serves at {endpoint.name}")
         return deployed.model_copy(update={"endpoint": endpoint.name, "endpoint_url": endpoint.url})
 
     return carried(run, url=url, model=candidate.name, way=way)

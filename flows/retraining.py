@@ -6,7 +6,7 @@ from prefect import flow
 
 from flows.gate import ASK_AT_MOST
 from flows.running import carried
-from flows.way import ended, judged, listed, to_serving, trained
+from flows.way import judged, listed, to_serving, trained
 from tasks import run_steps, steps
 from tasks.notifying import tell_failure
 from tasks.outcome import Outcome
@@ -48,7 +48,7 @@ def retraining(config: str, *, url: str | None = None, reason: str = "", ask_at_
         better = steps.better_than_incumbent(url, pipeline, candidate)
         if not better.passed:
             words = f"it is not better than what is in production and stays where it is:\n{listed(better.failures)}"
-            return ended("not_better", url, candidate, words)
+            return Outcome.of("not_better", url, candidate, words)
         return to_serving(
             url, pipeline, candidate, run, keep_serving=True, ask_at_most=ask_at_most, actor=f"retraining {run.id}"
         )

@@ -8,7 +8,7 @@ from prefect import flow
 
 from flows.gate import ASK_AT_MOST, pass_gate
 from flows.running import carried
-from flows.way import ended, listed, to_serving
+from flows.way import listed, to_serving
 from registry import ModelRegistry, ModelStage
 from tasks import run_steps, steps, sweeping
 from tasks.gate import Gate
@@ -62,7 +62,7 @@ def sweep(  # noqa: PLR0913 - the public interface
         best = sweeping.rank(pipeline, results)[0]
         if best.failures:
             words = f"it is the best of {len(results)}, and does not meet the policy:\n{listed(best.failures)}"
-            return ended("policy_failed", url, best.version, words)
+            return Outcome.of("policy_failed", url, best.version, words)
         gate = Gate(url=url, model=pipeline.name, stage=ModelStage.STAGING, policy=pipeline.policy, required=False)
         by = f"sweep {run.id}"
         stopped = pass_gate(gate, best.version, run=run.id, ask_at_most=ask_at_most, actor=by)
@@ -70,7 +70,9 @@ def sweep(  # noqa: PLR0913 - the public interface
             return stopped
         if to_production:
             return to_serving(url, pipeline, best.version, run, keep_serving=True, ask_at_most=ask_at_most, actor=by)
-        return ended("promoted", url, best.version, f"it is the best of {len(results)} and in staging: {best.name}")
+        return Outcome.of(
+            "promoted", url, best.version, f"it is the best of {len(results)} and in staging: {best.name}"
+        )
 
     return carried(run, url=url, model=pipeline.name, way=way)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flows.gate import pass_gate
 from registry import ModelVersion
-from registry.records import Run, RunEnding
+from registry.records import Run
 from tasks import steps
 from tasks.gate import Gate
 from tasks.outcome import Outcome
@@ -24,7 +24,7 @@ def judged(url: str, pipeline: PipelineConfig, version: ModelVersion, run: Run) 
     if result.passed:
         return None
     words = f"it does not meet the policy and stays in {version.stage}:\n{listed(result.failures)}"
-    return ended("policy_failed", url, version, words)
+    return Outcome.of("policy_failed", url, version, words)
 
 
 def to_serving(  # noqa: PLR0913 - what the way is made of
@@ -56,15 +56,10 @@ def to_serving(  # noqa: PLR0913 - what the way is made of
     trial = steps.try_out(pipeline, endpoint)
     if not keep_serving:
         steps.stop(url, endpoint)
-    deployed = ended("deployed", url, version, f"it is in production and answered {trial.samples} requests")
+    deployed = Outcome.of("deployed", url, version, f"it is in production and answered {trial.samples} requests")
     return deployed.model_copy(
         update={"endpoint": endpoint.name, "endpoint_url": endpoint.url if keep_serving else None, "trial": trial}
     )
-
-
-def ended(ending: RunEnding, url: str, version: ModelVersion, words: str) -> Outcome:
-    """Return how a run ended with a version."""
-    return Outcome(ending=ending, model=version.name, version=version.version, url=url, words=words)
 
 
 def listed(failures: tuple[str, ...]) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Self
+
 from registry.base import Record
-from registry.records import RunEnding
+from registry.records import ModelVersion, RunEnding
 
 
 class Trial(Record):
@@ -27,3 +29,8 @@ class Outcome(Record):
     endpoint: str | None = None
     endpoint_url: str | None = None
     trial: Trial | None = None
+
+    @classmethod
+    def of(cls, ending: RunEnding, url: str, version: ModelVersion, words: str) -> Self:
+        """Return how a run ended with a version of the registry at ``url``."""
+        return cls(ending=ending, model=version.name, version=version.version, url=url, words=words)
