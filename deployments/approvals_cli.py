@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 
 import typer
 
-from registry.cli.invocation import Invocation, NextStep, Verb
+from registry.cli.app import group
+from registry.cli.completing import Offers, offered
+from registry.cli.invocation import Invocation, NextStep, confirm
 from registry.cli.options import Context
 from registry.cli.text import plain
 from registry.errors import InvalidInputError, ModelwayError
@@ -20,18 +22,17 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import FlowRun
 
     from deployments.approval_pages import WaitingApproval
+    from registry.registry import ModelRegistry
 
 
 def _requests(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
-    """Offer the requests of a registry on this machine; to ask Prefect, or a bucket, would hold the shell for long."""
-    if not ctx.obj.on_this_machine:
-        return []
-    try:
-        registry = ctx.obj.open()
-        asked = [one.request for name in registry.list_models() for one in registry.get_approvals(name)]
-    except Exception:  # noqa: BLE001 - whatever it is, a person in the middle of a line is not to see it
-        return []
-    return [(one.id, f"{one.model}:{one.version} to {one.stage}") for one in asked if one.id.startswith(incomplete)]
+    """Offer what was asked in the registry; to ask Prefect's server what waits would hold the shell for long."""
+
+    def find(registry: ModelRegistry) -> Offers:
+        asked = (one.request for name in registry.list_models() for one in registry.get_approvals(name))
+        return ((one.id, f"{one.model}:{one.version} to {one.stage}") for one in asked)
+
+    return offered(ctx, incomplete, find)
 
 
 Request = Annotated[
@@ -137,7 +138,8 @@ def _answer(  # noqa: PLR0913 - what approve and reject were given
         answerer = Answerer(name, key, _reason(reason, what), say=_show_signed)
         fields = answerer.fields(decision, read_form(client, run), registry, asked)
         if not yes:
-            _confirm(f"{decision.capitalize()} {what} ({bound.artifact_digest}) as {fields['approver']}?")
+            question = f"{decision.capitalize()} {what} ({bound.artifact_digest}) as {fields['approver']}?"
+            confirm(question, otherwise="nothing was sent")
         hand_over(client, run, fields)
         recorded = wait and wait_for_record(client, run, registry, asked, fields["approver"])
     page = AnswerPage(
@@ -199,14 +201,9 @@ VERBS: Final[dict[str, Callable[..., None]]] = {
 
 def make_approvals() -> typer.Typer:
     """Return ``modelway approvals``."""
-    group = typer.Typer(
-        no_args_is_help=True,
-        pretty_exceptions_enable=False,
-        help="What waits for a person on the server of PREFECT_API_URL: look, answer, make a key to sign with.",
+    return group(
+        VERBS, "What waits for a person on the server of PREFECT_API_URL: look, answer, make a key to sign with."
     )
-    for name, verb in VERBS.items():
-        group.command(name, cls=Verb)(verb)
-    return group
 
 
 def _default_key() -> Path:
@@ -257,14 +254,3 @@ def _reason(given: str | None, what: str) -> str:
     if given is None or not given.strip():
         raise InvalidInputError("an answer needs a reason, which is kept with it: give --reason R. Nothing was sent.")
     return given.strip()
-
-
-def _confirm(question: str) -> None:
-    if not sys.stdin.isatty():
-        raise InvalidInputError(
-            "it is asked once more before an answer is sent, and nobody can say so here: give --yes."
-        )
-    typer.echo(f"{plain(question)} [y/N] ", err=True, nl=False)
-    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
-        typer.echo("nothing was sent", err=True)
-        raise typer.Exit(1)

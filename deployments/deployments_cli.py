@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
-from registry.cli.invocation import NextStep, Verb
+from registry.cli.app import group
+from registry.cli.invocation import NextStep
 from registry.cli.options import Context
 from registry.cli.text import plain
 
@@ -114,11 +115,4 @@ VERBS: Final[dict[str, Callable[..., None]]] = {"apply": apply, "show": show, "r
 
 def make_deployments_app() -> typer.Typer:
     """Return the commands, to be added to the program."""
-    app = typer.Typer(
-        no_args_is_help=True,
-        pretty_exceptions_enable=False,
-        help="Flows on a Prefect server: schedules, triggers, work pools.",
-    )
-    for name, verb in VERBS.items():
-        app.command(name, cls=Verb)(verb)
-    return app
+    return group(VERBS, "Flows on a Prefect server: schedules, triggers, work pools.")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated, Any, Final
+from collections.abc import Callable, Mapping
+from typing import Annotated, Final
 
 import typer
 
@@ -53,16 +53,6 @@ OTHER_SPELLINGS: Final[dict[str, Callable[..., None]]] = {
 """What document 004 calls them; at the top, and left out of the help."""
 
 
-def reference(ctx: Context) -> None:
-    """Print the reference of the whole command line, docs/cli.md, as Markdown."""
-    from registry.cli.reference import page
-
-    typer.echo(page(ctx.find_root().command), nl=False)
-
-
-WITHOUT_HELP: Final[dict[str, Callable[..., None]]] = {"reference": reference}
-"""For those who work on modelway itself."""
-
 _EXIT_CODES = (
     "Exit codes: 0 ok, 1 error, 2 usage, 3 policy failed, 4 approval pending, 5 conflict, 6 integrity, 130 interrupted."
 )
@@ -70,23 +60,23 @@ _EXIT_CODES = (
 
 def make_app() -> typer.Typer:
     """Return the program, ready to be called or to be given more commands."""
-    app = _group(help="Versions, stages, approvals and engines of models, and what serves them.", epilog=_EXIT_CODES)
+    app = group({}, "Versions, stages, approvals and engines of models, and what serves them.", epilog=_EXIT_CODES)
     app.callback()(_take_options)
-    models = _group(help="Models and their versions: look, register, move, compare, serve, keep in order.")
-    endpoints = _group(help="What serves, and where.")
-    for group, verbs in ((models, MODELS), (endpoints, ENDPOINTS)):
-        for name, verb in verbs.items():
-            group.command(name, cls=Verb)(verb)
-    app.add_typer(models, name="models")
-    app.add_typer(endpoints, name="endpoints")
-    for name, verb in (OTHER_SPELLINGS | WITHOUT_HELP).items():
+    about = "Models and their versions: look, register, move, compare, serve, keep in order."
+    app.add_typer(group(MODELS, about), name="models")
+    app.add_typer(group(ENDPOINTS, "What serves, and where."), name="endpoints")
+    for name, verb in OTHER_SPELLINGS.items():
         app.command(name, cls=Verb, hidden=True)(verb)
     return app
 
 
-def _group(**about: Any) -> typer.Typer:
+def group(verbs: Mapping[str, Callable[..., None]], about: str, *, epilog: str | None = None) -> typer.Typer:
+    """Return commands that stand under one word; ``about`` is what its help says."""
     # Errors are told by Verb; a plain traceback under --debug can be pasted where a framed one cannot.
-    return typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, **about)
+    made = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False, help=about, epilog=epilog)
+    for name, verb in verbs.items():
+        made.command(name, cls=Verb)(verb)
+    return made
 
 
 def _print_version(wanted: bool) -> None:  # noqa: FBT001 - typer's callbacks take the value by position

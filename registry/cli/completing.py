@@ -27,8 +27,8 @@ def models(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Offer the models; after ``NAME@`` the aliases of one."""
     name, at, _ = incomplete.partition("@")
     if not at:
-        return _offered(ctx, incomplete, lambda registry: ((one, "a model") for one in registry.list_models()))
-    return _offered(
+        return offered(ctx, incomplete, lambda registry: ((one, "a model") for one in registry.list_models()))
+    return offered(
         ctx, incomplete, lambda registry: ((f"{name}@{one}", what) for one, what in _aliases(registry, name))
     )
 
@@ -36,7 +36,7 @@ def models(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
 def versions(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Offer the versions of the model that the line names, the newest first, and its aliases."""
     name = _model(ctx)
-    return _offered(ctx, incomplete, lambda registry: [*_versions(registry, name), *_aliases(registry, name)])
+    return offered(ctx, incomplete, lambda registry: [*_versions(registry, name), *_aliases(registry, name)])
 
 
 def holders(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
@@ -46,12 +46,12 @@ def holders(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
 
 def aliases(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Offer the aliases of the model that the line names."""
-    return _offered(ctx, incomplete, lambda registry: _aliases(registry, _model(ctx)))
+    return offered(ctx, incomplete, lambda registry: _aliases(registry, _model(ctx)))
 
 
 def endpoints(ctx: typer.Context, incomplete: str) -> list[tuple[str, str]]:
     """Offer the endpoints."""
-    return _offered(
+    return offered(
         ctx, incomplete, lambda registry: ((endpoint.name, "an endpoint") for endpoint in registry.list_endpoints())
     )
 
@@ -100,7 +100,8 @@ def _starting(offers: Offers, incomplete: str) -> list[tuple[str, str]]:
     return [offer for offer in offers if offer[0].startswith(incomplete)]
 
 
-def _offered(ctx: typer.Context, incomplete: str, find: Callable[[ModelRegistry], Offers]) -> list[tuple[str, str]]:
+def offered(ctx: typer.Context, incomplete: str, find: Callable[[ModelRegistry], Offers]) -> list[tuple[str, str]]:
+    """Return those of what ``find`` gives that begin as typed; nothing where that fails, or takes too long."""
     found: list[tuple[str, str]] = []
 
     def look() -> None:

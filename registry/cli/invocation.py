@@ -9,6 +9,7 @@ import dataclasses
 import errno
 import json
 import shlex
+import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ import typer
 from typer.core import TyperCommand
 
 from registry.cli.text import plain
-from registry.errors import ModelwayError, NotFoundError, VersionNotFoundError, did_you_mean
+from registry.errors import InvalidInputError, ModelwayError, NotFoundError, VersionNotFoundError, did_you_mean
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -41,6 +42,20 @@ class NextStep:
 def to_show(version: ModelVersion) -> NextStep:
     """Return the step that shows a version."""
     return NextStep("to see it", ("models", "show", version.name, version.version))
+
+
+def confirm(question: str, *, otherwise: str) -> None:
+    """Ask once more; return if a person says yes; else say ``otherwise`` and end with exit code 1.
+
+    Raises:
+        InvalidInputError: Nobody can answer here.
+    """
+    if not sys.stdin.isatty():
+        raise InvalidInputError(f"{question} Nobody can answer that here: give --yes.")
+    typer.echo(f"{plain(question)} [y/N] ", err=True, nl=False)
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        typer.echo(otherwise, err=True)
+        raise typer.Exit(1)
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from registry.cli.invocation import NextStep
+from registry.cli.invocation import NextStep, confirm
 from registry.cli.options import Context, MaybeVersion, NameAtAlias, Reason, Version
-from registry.cli.text import plain
 from registry.errors import InvalidInputError
 
 if TYPE_CHECKING:
@@ -140,7 +138,7 @@ def delete(  # noqa: PLR0913 - each is an option of the command line
     registry = ctx.obj.open()
     found = registry.get_version(name, version)
     if not yes:
-        _ask(f"Delete {found.full_name} ({found.stage}) and its files for good?")
+        confirm(f"Delete {found.full_name} ({found.stage}) and its files for good?", otherwise="nothing was changed")
     registry.delete_version(found.name, found.version, force=force, reason=reason)
     ctx.obj.tell(
         {"name": found.name, "version": found.version, "deleted": True},
@@ -200,15 +198,6 @@ def import_(
 
 def _to_see(url: str, version: ModelVersion) -> NextStep:
     return NextStep("to see it", ("--url", url, "models", "show", version.name, version.version))
-
-
-def _ask(question: str) -> None:
-    if not sys.stdin.isatty():
-        raise InvalidInputError("delete asks before it deletes, and nobody can answer here: give --yes.")
-    typer.echo(f"{plain(question)} [y/N] ", err=True, nl=False)
-    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
-        typer.echo("nothing was changed", err=True)
-        raise typer.Exit(1)
 
 
 def _heads_in(file: Path) -> dict[str, Head]:
