@@ -11,6 +11,7 @@ from rich.table import Table
 from deployments.approvals import label
 from registry.base import Record
 from registry.cli.text import plain
+from registry.clock import minute
 from registry.records import Approval, ApprovalRequest, RefusedAnswer
 from tasks import labels
 from tasks.notifying import run_link
@@ -119,12 +120,12 @@ def table_of_waiting(waiting: Iterable[WaitingApproval]) -> Table:
     for head in ("id", "asks for", "asked (UTC)", "expires (UTC)", "answers", "run"):
         table.add_column(head, overflow="fold")
     for one in waiting:
-        asked = f"{_minute(one.requested_at)} by {one.requested_by}" if one.requested_at else one.unread
+        asked = f"{minute(one.requested_at, zone=False)} by {one.requested_by}" if one.requested_at else one.unread
         row = (
             one.request,
             f"{one.model}:{one.version} to {one.stage}",
             asked,
-            _minute(one.expires_at) if one.expires_at else "never",
+            minute(one.expires_at, zone=False) if one.expires_at else "never",
             _answers(one),
             f"{one.run_name} {one.link or one.run}",
         )
@@ -143,8 +144,8 @@ def table_of_bound(request: ApprovalRequest, waiting: WaitingApproval) -> Table:
         "artifact": request.artifact_digest or "none",
         "policy": request.policy_digest,
         "incumbent": request.incumbent or "none",
-        "asked": f"{_minute(request.requested_at)} UTC by {request.requested_by}",
-        "expires": f"{_minute(request.expires_at)} UTC" if request.expires_at else "never",
+        "asked": f"{minute(request.requested_at)} by {request.requested_by}",
+        "expires": minute(request.expires_at) if request.expires_at else "never",
         "registry": f"{waiting.registry} ({request.registry})",
         "answers": _answers(waiting),
         **{f"refused {number}": f"{one.approver}: {one.why}" for number, one in enumerate(waiting.refused, 1)},
@@ -160,7 +161,3 @@ def _answers(waiting: WaitingApproval) -> str:
     needed = f" of {waiting.needed} needed" if (waiting.needed or 1) > 1 else ""
     refused = f"; {len(waiting.refused)} refused" if waiting.refused else ""
     return given + needed + refused
-
-
-def _minute(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M}"

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
 
+from registry.clock import minute
 from registry.errors import ApprovalRequired, InvalidInputError, NotFoundError, StaleExpectationError
 from registry.events import AnswerRefused, ApprovalAnswered, ApprovalAsked
 from registry.guard import Guard, same_person
@@ -185,7 +186,7 @@ def stand_of(  # noqa: PLR0911 - one way out for each way to stand
     if (words := _rejection(asked)) is not None:
         return stands("rejected", words)
     if bound.expires_at is not None and move.now > bound.expires_at:
-        return stands("expired", _expired(bound))
+        return stands("expired", _expired(bound.expires_at))
     if changed := _changes(state, bound, move, key=key, policy_digest=policy_digest):
         return stands("changed", f"was given for something else: {'; '.join(changed)}. Ask anew.")
     approvals = _approvals(asked)
@@ -244,8 +245,8 @@ def _rejection(asked: Asked) -> str | None:
     return None
 
 
-def _expired(request: ApprovalRequest) -> str:
-    return f"expired at {request.expires_at:%Y-%m-%d %H:%M} UTC; ask anew."
+def _expired(at: datetime) -> str:
+    return f"expired at {minute(at)}; ask anew."
 
 
 def _check_alive(asked: Asked, now: datetime) -> None:
@@ -253,7 +254,7 @@ def _check_alive(asked: Asked, now: datetime) -> None:
     if (words := _rejection(asked)) is not None:
         raise ApprovalRequired(f"approval {request.id} {words}")
     if request.expires_at is not None and now > request.expires_at:
-        raise ApprovalRequired(f"approval {request.id} {_expired(request)}")
+        raise ApprovalRequired(f"approval {request.id} {_expired(request.expires_at)}")
 
 
 def _changes(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+from typing import Literal
 
 from registry.base import StoredRecord
 from registry.records import ModelVersion
@@ -56,6 +57,13 @@ class MetricDiff(StoredRecord):
         if not self.difference:
             return None
         return (self.difference < 0) is lower_is_better(self.metric)
+
+    @property
+    def verdict(self) -> Literal["better", "worse", "equal", ""]:
+        """How b is beside a, in a word; empty where one is missing."""
+        if self.improved is None:
+            return "" if self.difference is None else "equal"
+        return "better" if self.improved else "worse"
 
 
 class VersionComparison(StoredRecord):
@@ -111,5 +119,5 @@ def _shown(value: float | None) -> str:
 def _change(diff: MetricDiff) -> str:
     if math.isnan(diff.percent_change):
         return "-"
-    verdict = {True: " better", False: " worse", None: ""}[diff.improved]
+    verdict = f" {diff.verdict}" if diff.difference else ""
     return f"{diff.percent_change:+.2f}%{verdict}"

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Iterable, Sequence
 
 from registry import ApprovalRequest, ModelRegistry, ModelVersion, PromotionPolicy, Variant
+from registry.clock import minute
 from registry.compare import MetricDiff, VersionComparison, lower_is_better
 from registry.engines.records import Latency
 from registry.records import EngineChoice
@@ -41,7 +42,7 @@ def _asked(request: ApprovalRequest, version: ModelVersion, incumbent: ModelVers
     instead = "nothing is in production yet" if incumbent is None else f"**{incumbent.full_name}** would be archived"
     return (
         f"## {version.full_name} to {request.stage}?\n\n"
-        f"Asked by {escaped(request.requested_by)} at {request.requested_at:%Y-%m-%d %H:%M} UTC; {instead}."
+        f"Asked by {escaped(request.requested_by)} at {minute(request.requested_at)}; {instead}."
     )
 
 
@@ -65,8 +66,8 @@ def _beside(name: str, diff: MetricDiff) -> tuple[str, str, str, str]:
     def shown(value: float | None, sign: str = "") -> str:
         return "-" if value is None else f"{value:{sign}.4g}"
 
-    verdict = {True: "better", False: "worse", None: "equal" if diff.difference == 0 else ""}[diff.improved]
-    return shown(diff.value_b), shown(diff.value_a), shown(diff.difference, "+"), f"{verdict} ({_wanted(name)})".strip()
+    words = f"{diff.verdict} ({_wanted(name)})".strip()
+    return shown(diff.value_b), shown(diff.value_a), shown(diff.difference, "+"), words
 
 
 def _policy(registry: ModelRegistry, version: ModelVersion, policy: PromotionPolicy) -> str:
@@ -108,7 +109,7 @@ def _number(value: float | None) -> str:
 
 
 def _digests(request: ApprovalRequest, incumbent: ModelVersion | None) -> str:
-    expiry = "never" if request.expires_at is None else f"{request.expires_at:%Y-%m-%d %H:%M} UTC"
+    expiry = "never" if request.expires_at is None else minute(request.expires_at)
     return table(
         ("what", "is"),
         [

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import datetime
 
 from rich.filesize import decimal
 
 from registry import ModelRegistry, ModelVersion, Variant
+from registry.clock import minute
 from registry.engines.records import Latency
 from registry.records import Approval, EngineChoice, StageTransition
 from registry.signature import TensorSpec
@@ -73,9 +73,9 @@ def _opening(version: ModelVersion) -> Iterator[str]:
     facts = [
         ("model", version.name),
         ("version", version.version),
-        ("stage", f"{version.stage} since {_time(version.stage_since)}"),
+        ("stage", f"{version.stage} since {minute(version.stage_since)}"),
         ("framework", version.framework or "not said"),
-        ("registered", f"{_time(version.created_at)} by {version.created_by}"),
+        ("registered", f"{minute(version.created_at)} by {version.created_by}"),
         ("aliases", ", ".join(version.aliases)),
         ("tags", ", ".join(f"{tag}={value}" if value else tag for tag, value in version.tags.items())),
         ("served at", ", ".join(dict.fromkeys(one.endpoint for one in version.deployments))),
@@ -119,12 +119,12 @@ def _loading(registry: ModelRegistry, version: ModelVersion) -> str:
 
 
 def _approvals(approvals: Iterable[Approval]) -> Table:
-    rows = [(one.decision, one.approver, one.method, _time(one.decided_at), one.reason) for one in approvals]
+    rows = [(one.decision, one.approver, one.method, minute(one.decided_at), one.reason) for one in approvals]
     return ("decision", "by", "identity", "time", "reason"), rows
 
 
 def _history(moves: Iterable[StageTransition]) -> Table:
-    rows = [(_time(move.timestamp), move.from_stage, move.to_stage, move.actor, move.reason) for move in moves]
+    rows = [(minute(move.timestamp), move.from_stage, move.to_stage, move.actor, move.reason) for move in moves]
     return ("time", "from", "to", "by", "reason"), rows
 
 
@@ -146,7 +146,3 @@ def _score(value: float | None) -> str:
 
 def _latency(measured: Iterable[Latency]) -> str:
     return ", ".join(f"{one.p50_ms:.3g} / {one.p99_ms:.3g} at batch {one.batch}" for one in measured) or "-"
-
-
-def _time(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M} UTC"

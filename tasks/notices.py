@@ -80,7 +80,7 @@ class Notice(Record):
 def of_question(request: ApprovalRequest, evidence: str, *, url: str) -> Notice:
     """Return the notice that an approval is pending."""
     full_name = f"{request.model}:{request.version}"
-    until = "" if request.expires_at is None else f" It expires at {_time(request.expires_at)}."
+    until = "" if request.expires_at is None else f" It expires at {clock.minute(request.expires_at)}."
     words = f"{request.requested_by} asks whether {full_name} may go to {request.stage}.{until} {_how(request.id)}"
     asked = _notice("pending", request, url, title=f"{full_name} waits for an approval to {request.stage}", words=words)
     return asked.model_copy(update={"evidence": evidence})
@@ -100,7 +100,7 @@ def of_expiry(labels: Mapping[str, str]) -> Notice:
     model, version, stage, request, url, expires_at = (
         labels.get(name, "") for name in (MODEL, VERSION, STAGE, REQUEST, REGISTRY, EXPIRES_AT)
     )
-    at = _time(datetime.fromisoformat(expires_at))
+    at = clock.minute(datetime.fromisoformat(expires_at))
     return Notice(
         kind="expiring",
         title=f"{model}:{version} waits for an approval to {stage} until {at}",
@@ -134,7 +134,3 @@ def _notice(kind: NoticeKind, request: ApprovalRequest, url: str, *, title: str,
 
 def _how(request_id: str) -> str:
     return f"Answer in Prefect's UI, or by `modelway approvals approve {request_id}` (or reject)."
-
-
-def _time(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M} UTC"

@@ -92,15 +92,8 @@ def comparison_rows(version: ModelVersion, incumbent: ModelVersion) -> Table:
     def shown(value: float | None, sign: str = "") -> str:
         return "-" if value is None else f"{value:{sign}.6g}"
 
-    verdicts = {True: "better", False: "worse", None: ""}
     rows = [
-        (
-            name,
-            shown(diff.value_b),
-            shown(diff.value_a),
-            shown(diff.difference, "+"),
-            "equal" if diff.difference == 0 else verdicts[diff.improved],
-        )
+        (name, shown(diff.value_b), shown(diff.value_a), shown(diff.difference, "+"), diff.verdict)
         for name, diff in diffs.items()
     ]
     return ("metric", version.full_name, f"{incumbent.full_name} (incumbent)", "difference", "verdict"), rows

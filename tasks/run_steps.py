@@ -73,7 +73,7 @@ def begin(  # noqa: PLR0913 - what a run is made of
                 taken = registry.begin_run(
                     model, left.id, holder=me, taken_from=left.holder, version=left.version, reason=left.reason, **place
                 )
-                tell("begin", f"taking up what run {left.id} left, begun {left.started_at:%Y-%m-%d %H:%M} UTC")
+                tell("begin", f"taking up what run {left.id} left, begun {clock.minute(left.started_at)}")
                 return taken
     return registry.begin_run(model, me, version=version, reason=reason, **place)
 

@@ -8,6 +8,7 @@ from rich import box
 from rich.table import Table
 
 from registry.cli.text import plain
+from registry.clock import minute
 from registry.reports import Finding, GcReport, Probe
 
 _SIGNS = {True: "ok", False: "FAILED", None: "-"}
@@ -46,7 +47,7 @@ def of_leftovers(report: GcReport) -> Iterator[Table]:
     if report.abandoned:
         table = _table("given up" if not report.dry_run else "would be given up", "set aside (UTC)")
         for one in report.abandoned:
-            _row(table, f"{one.model}:{one.version}", f"{one.since:%Y-%m-%d %H:%M}")
+            _row(table, f"{one.model}:{one.version}", minute(one.since, zone=False))
         yield table
 
 

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from registry.cli.summaries import EndpointPage, ModelSummary, VersionPage
 from registry.cli.text import plain
+from registry.clock import minute
 from registry.compare import VersionComparison
 from registry.endpoints.desired import Observed
 from registry.engines.records import Latency
@@ -51,7 +52,7 @@ def of_versions(versions: Iterable[ModelVersion]) -> Table:
     for one in versions:
         aliases = ", ".join(one.aliases) or "-"
         metrics = _metrics(one.metrics, at_most=_FEW_METRICS)
-        _row(table, one.version, one.stage, metrics, aliases, _minute(one.created_at))
+        _row(table, one.version, one.stage, metrics, aliases, minute(one.created_at, zone=False))
     return table
 
 
@@ -118,7 +119,7 @@ def of_transitions(moves: Iterable[StageTransition]) -> Table:
     for move in moves:
         approved = "" if move.approval is None else f"approved by {move.approval.approver} ({move.approval.method})"
         why = "; ".join(filter(None, (move.reason, approved)))
-        _row(table, _minute(move.timestamp), move.version, move.from_stage, move.to_stage, move.actor, why)
+        _row(table, minute(move.timestamp, zone=False), move.version, move.from_stage, move.to_stage, move.actor, why)
     return table
 
 
@@ -202,10 +203,6 @@ def _row(table: Table, *cells: str) -> None:
 
 def _time(moment: datetime) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _minute(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M}"
 
 
 def _number(value: float | None) -> str:

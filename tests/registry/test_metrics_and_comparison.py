@@ -83,6 +83,7 @@ def test_two_versions_are_compared_metric_by_metric(models: ModelRegistry) -> No
     assert diffs["latency_ms"].improved is True
     assert math.isnan(diffs["only_a"].percent_change)
     assert diffs["only_b"].difference is None
+    assert [diffs[name].verdict for name in ("accuracy", "latency_ms", "only_b")] == ["better", "better", ""]
     assert diffs["zero"].percent_change == math.inf
 
 
