@@ -20,7 +20,7 @@ def evidence(registry: ModelRegistry, request: ApprovalRequest, policy: Promotio
     Args:
         registry: Where the version is.
         request: What is asked.
-        policy: What the move is made under, beside the registry's own policy.
+        policy: What the move is made under: the registry's own policy and the caller's together.
         refused: Why the answer before was not taken, if there was one.
     """
     version = registry.get_version(request.model, request.version)
@@ -30,7 +30,7 @@ def evidence(registry: ModelRegistry, request: ApprovalRequest, policy: Promotio
         f"**Asked again:** {escaped(refused)}" if refused else "",
         _asked(request, version, incumbent),
         "### Metrics\n\n" + _metrics(version, incumbent),
-        "### Policy\n\n" + _policy(registry, version, registry.guard.policy_for(request.stage, policy)),
+        "### Policy\n\n" + _policy(registry, version, policy),
         "### Engines\n\n" + _engines(variants, registry.get_choice(version.name, version.version)),
         "### What the answer is bound to\n\n" + _digests(request, incumbent),
         "### Look closer\n\n" + _links(registry, version),
@@ -76,8 +76,7 @@ def _policy(registry: ModelRegistry, version: ModelVersion, policy: PromotionPol
         failures = "\n".join(f"- {escaped(failure)}" for failure in result.failures)
         return f"**Failed:**\n\n{failures}"
     held = [
-        f"- {escaped(rule.name)} {rule.comparison.sign.replace('<', '&lt;')} {rule.threshold:g}: "
-        f"{version.metrics.get(rule.name) or 0.0:.6g}"
+        f"- {escaped(f'{rule.name} {rule.comparison.sign} {rule.threshold:g}: {version.metrics[rule.name]:.6g}')}"
         for rule in policy.requirements
     ]
     held += [

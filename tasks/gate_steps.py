@@ -57,13 +57,14 @@ def ask(gate: Gate, version: ModelVersion, *, run: str, actor: str | None = None
             break
         refused = standing.words
     refused = _why_asked_again(standing) or refused
+    guard = registry.guard
     question = Question(
         request=request,
         number=standing.heard,
         stand=standing.stand,
         words=standing.words,
-        signed=gate.stage in registry.guard.require_approval and not registry.guard.accept_asserted,
-        evidence=evidence(registry, request, gate.policy, refused=refused),
+        signed=gate.stage in guard.require_approval and not guard.accept_asserted,
+        evidence=evidence(registry, request, guard.policy_for(gate.stage, gate.policy), refused=refused),
     )
     if question.stand == "open":
         label_flow_run(question, registry.url)
