@@ -79,9 +79,17 @@ def show(
 
 
 def log(ctx: Context, name: Name, version: MaybeVersion = None) -> None:
-    """Show the changes of stage of a model or of one version, the oldest first: who, when, why, approved by whom."""
-    moves = ctx.obj.open().get_transitions(name, version)
-    ctx.obj.show(moves, lambda tables: [tables.of_transitions(moves)], if_none=f"{name} has not moved yet")
+    """Show the changes of stage and the runs of a model or of one version, the oldest first: who, when, why.
+
+    With --json the changes of stage alone.
+    """
+    registry = ctx.obj.open()
+    moves = registry.get_transitions(name, version)
+    from registry.cli.summaries import runs_of
+
+    runs = runs_of(registry, name, version)
+    none = f"{name} has not moved yet" if not runs else ""
+    ctx.obj.show(moves, lambda tables: [tables.of_history(moves, runs)], if_none=none)
 
 
 def compare(

@@ -9,9 +9,10 @@ from datetime import datetime
 from registry.base import Record
 from registry.compare import VersionComparison
 from registry.errors import ModelNotFoundError
-from registry.records import EngineChoice, FileEntry, ModelVersion, Variant
+from registry.records import EngineChoice, FileEntry, ModelVersion, Run, Variant
 from registry.registry import ModelRegistry
 from registry.serving import Endpoint
+from registry.versions import VersionRef, canonical
 
 
 class InProduction(Record):
@@ -113,6 +114,17 @@ def _summary(registry: ModelRegistry, name: str) -> ModelSummary | None:
         production=None if holder is None else InProduction(version=holder.version, since=holder.stage_since),
         stages=dict(Counter(version.stage.value for version in versions)),
     )
+
+
+def runs_of(registry: ModelRegistry, name: str, version: VersionRef | None) -> list[Run]:
+    """Return the runs of a model, or those about one version, the oldest first; versions as their labels say."""
+    labels = {canonical(one.version): one.version for one in registry.list_versions(name)}
+    wanted = None if version is None else canonical(registry.get_version(name, version).version)
+    return [
+        run.model_copy(update={"version": labels.get(run.version or "", run.version)})
+        for run in registry.get_runs(name)
+        if wanted in {None, run.version}
+    ]
 
 
 def page_of(registry: ModelRegistry, version: ModelVersion) -> VersionPage:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from operator import itemgetter
 
 from rich import box
 from rich.console import Console
@@ -18,7 +19,7 @@ from registry.compare import VersionComparison
 from registry.endpoints.desired import Observed
 from registry.engines.records import Latency
 from registry.metrics import ModelMetrics
-from registry.records import Approval, EngineChoice, FileEntry, ModelVersion, StageTransition, Variant
+from registry.records import Approval, EngineChoice, FileEntry, ModelVersion, Run, StageTransition, Variant
 from registry.signature import Signature, TensorSpec
 
 _FEW_METRICS = 4
@@ -113,14 +114,29 @@ def of_variants(variants: Iterable[Variant], engine: EngineChoice) -> Table:
     return table
 
 
-def of_transitions(moves: Iterable[StageTransition]) -> Table:
-    """Return a row for each change of stage, the oldest first."""
+def of_history(moves: Iterable[StageTransition], runs: Iterable[Run]) -> Table:
+    """Return a row for each change of stage, and for each beginning and end of a run, the oldest first."""
+    rows = [*map(_move, moves), *(row for run in runs for row in _run(run))]
     table = _table("time (UTC)", "version", "from", "to", "by", "reason, approval")
-    for move in moves:
-        approved = "" if move.approval is None else f"approved by {move.approval.approver} ({move.approval.method})"
-        why = "; ".join(filter(None, (move.reason, approved)))
-        _row(table, minute(move.timestamp, zone=False), move.version, move.from_stage, move.to_stage, move.actor, why)
+    for at, *cells in sorted(rows, key=itemgetter(0)):
+        _row(table, minute(at, zone=False), *cells)
     return table
+
+
+def _move(move: StageTransition) -> tuple[datetime, str, str, str, str, str]:
+    approved = "" if move.approval is None else f"approved by {move.approval.approver} ({move.approval.method})"
+    why = "; ".join(filter(None, (move.reason, approved)))
+    return move.timestamp, move.version, move.from_stage, move.to_stage, move.actor, why
+
+
+def _run(run: Run) -> Iterator[tuple[datetime, str, str, str, str, str]]:
+    def line(at: datetime, what: str, why: str) -> tuple[datetime, str, str, str, str, str]:
+        words = f"run {run.id} {what}{': ' if why else ''}{' '.join(why.split())}"
+        return at, run.version or "", "", "", run.kind, words
+
+    yield line(run.started_at, "began", run.reason)
+    if run.ending is not None and run.ended_at is not None:
+        yield line(run.ended_at, f"ended, {run.ending.replace('_', ' ')}", run.words)
 
 
 def of_comparison(comparison: VersionComparison) -> Table:

@@ -126,6 +126,25 @@ def test_the_history_tells_who_moved_what_and_who_approved(modelway: Modelway, a
     assert "has not moved yet" in modelway("models", "log", "letters").stdout
 
 
+def test_the_history_tells_of_runs_too_how_they_ended_and_why(
+    modelway: Modelway, as_json: Callable[..., Any], models: ModelRegistry
+) -> None:
+    models.begin_run("digits", "run-1", kind="retraining", reason="the data drift")
+    failed = "it does not meet the policy:\n  - accuracy"
+    models.end_run("digits", "run-1", "policy_failed", version=3, words=failed)
+    models.begin_run("letters", "run-2", kind="lifecycle")
+    moves = as_json("models", "log", "digits")
+
+    began, ended = rows(modelway("models", "log", "digits"))[4:]
+    assert began[1:] == ["v3", "-", "-", "retraining", "run run-1 began: the data drift"]
+    words = "run run-1 ended, policy failed: it does not meet the policy: - accuracy"
+    assert ended[1:] == ["v3", "-", "-", "retraining", words]
+    assert rows(modelway("models", "log", "digits", "v3"))[1:] == [began, ended]
+    assert len(rows(modelway("models", "log", "digits", "v1"))) == 3, "those of one version alone"
+    assert rows(modelway("models", "log", "letters"))[1][1:] == ["-", "-", "-", "lifecycle", "run run-2 began"]
+    assert [move["version"] for move in moves] == ["v1", "v2", "v1"], "programs get the changes of stage, as before"
+
+
 @pytest.mark.usefixtures("models")
 def test_versions_are_compared_from_the_first_to_the_last(modelway: Modelway, as_json: Callable[..., Any]) -> None:
     table = rows(modelway("models", "compare", "digits", "1", "2", "3"))
