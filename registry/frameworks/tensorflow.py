@@ -111,7 +111,7 @@ def predictor(model: Any) -> Callable[[NDArray[Any]], NDArray[Any]]:
 
     The function raises InvalidInputError where the model has not one input and one output.
     """
-    served = None if hasattr(model, "get_config") else _served(model)
+    served = None if hasattr(model, "get_config") else served_function(model)
 
     def predict(inputs: NDArray[Any]) -> NDArray[Any]:
         keras = _required("keras")
@@ -214,7 +214,12 @@ def _refused(file: Path, why: str) -> RefusedError:
     return RefusedError(f"{file} was not loaded: {why}.")
 
 
-def _served(module: Any) -> Any:
+def served_function(module: Any) -> Any:
+    """Return what a loaded SavedModel serves, called with one tensor by name, giving one by name.
+
+    Raises:
+        InvalidInputError: It serves nothing, or has not one input and one output.
+    """
     served = getattr(module, "signatures", {}).get("serving_default")
     if served is None or len(served.structured_input_signature[1]) != 1 or len(served.structured_outputs) != 1:
         raise InvalidInputError(
