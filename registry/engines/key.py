@@ -12,7 +12,7 @@ import importlib.metadata
 import json
 import platform
 import re
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field, TypeAdapter, ValidationError
 
@@ -22,6 +22,10 @@ from registry.engines.gpu import Gpu, find_gpu
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+
+HardwareCompatibility: TypeAlias = Literal["NONE", "AMPERE_PLUS", "SAME_COMPUTE_CAPABILITY"]
+AMPERE = (8, 0)
 
 
 class SessionSettings(Record):
@@ -60,7 +64,9 @@ class TensorRtKey(Record):
     """What decides over a TensorRT engine.
 
     TensorRT-RTX builds for a set of compute capabilities and names no GPU; the full TensorRT builds for the GPU that it
-    ran on. ``cuda_runtime`` is the major version that the package was built for, where it says so.
+    ran on, or in a compatibility mode for others too, and then names none. ``cuda_runtime`` is the major version that
+    the package was built for, where it says so. ``recipe`` says in words, with the tool's version, how the ONNX of full
+    precision was given its types, ``calibration_sha256`` which samples it took for that; ``plugins`` are digests.
     """
 
     engine: Literal["tensorrt"] = "tensorrt"
@@ -70,7 +76,7 @@ class TensorRtKey(Record):
     os: str
     arch: str
     compute_capabilities: tuple[str, ...]
-    hardware_compatibility: Literal["NONE"] = "NONE"
+    hardware_compatibility: HardwareCompatibility = "NONE"
     gpu_name: str | None
     gpu_memory_bytes: int | None
     cuda_runtime: str | None
@@ -78,6 +84,11 @@ class TensorRtKey(Record):
     flags: tuple[str, ...]
     optimization_level: int
     workspace_bytes: int
+    # Engines of full precision had none of these before they were written down: their defaults say the same of them.
+    precision: str = "fp32"
+    recipe: str | None = None
+    calibration_sha256: str | None = None
+    plugins: tuple[str, ...] = ()
 
 
 class Machine(Record):
@@ -142,7 +153,10 @@ def mismatch(key_fields: Mapping[str, Any], *, machine: Machine | None = None) -
 def _other_gpu(key: TensorRtKey, gpu: Gpu | None) -> str | None:
     if gpu is None:
         return "it needs an NVIDIA GPU, and there is none (or no driver for it)"
-    if gpu.compute_capability not in key.compute_capabilities:
+    if key.hardware_compatibility == "AMPERE_PLUS":
+        if tuple(int(part) for part in gpu.compute_capability.split(".")) < AMPERE:
+            return f"it was built for compute capability 8.0 and above, {gpu.name} has {gpu.compute_capability}"
+    elif gpu.compute_capability not in key.compute_capabilities:
         made_for = ", ".join(key.compute_capabilities)
         return f"it was built for compute capability {made_for}, {gpu.name} has {gpu.compute_capability}"
     if key.gpu_name is not None and (key.gpu_name, key.gpu_memory_bytes) != (gpu.name, gpu.memory_bytes):

@@ -76,7 +76,7 @@ def _onnxruntime(job: Job, started: VariantReport) -> VariantReport:
 
 
 def _tensorrt(job: Job, started: VariantReport) -> VariantReport:
-    from registry.engines import tensorrt  # here, because an onnxruntime candidate does without
+    from registry.engines import tensorrt, tensorrt_build, tensorrt_run  # here, because an onnxruntime candidate does without
 
     backend = tensorrt.find_tensorrt()
     if backend is None:
@@ -85,7 +85,7 @@ def _tensorrt(job: Job, started: VariantReport) -> VariantReport:
     key = tensorrt.key_of(backend, job.onnx, batch=job.spec.batch)
     started = _with_key(job, started, key)
     start = time.perf_counter()
-    plan = tensorrt.build_engine(backend, job.onnx, key)
+    plan = tensorrt_build.build_engine(backend, job.onnx, key)
     build_s = time.perf_counter() - start
     job.engine_folder.mkdir()
     (job.engine_folder / "model.plan").write_bytes(plan)
@@ -93,7 +93,7 @@ def _tensorrt(job: Job, started: VariantReport) -> VariantReport:
     if trouble := tensorrt.why_not_here(backend):
         reason = f"built with {backend.package} {backend.version}, not run: {trouble}"
         return built.model_copy(update={"status": "built", "reason": reason})
-    latency = _run(job, tensorrt.TensorRtEngine(backend, plan))
+    latency = _run(job, tensorrt_run.TensorRtEngine(backend, plan))
     return built.model_copy(update={"status": "measured", "latency": latency})
 
 

@@ -2,32 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Literal
 
-import numpy as np
 import onnx as onnx_package
 import pytest
 from onnx import TensorProto, helper
 
 from registry.engines.gpu import Gpu, find_gpu
+from registry.engines.key import Machine, mismatch, this_machine
 from registry.engines.onnx_file import check_onnx
 from registry.engines.tensorrt import (
+    RTX_FP8_TARGETS,
     RTX_TARGETS,
     TensorRt,
-    TensorRtEngine,
-    build_engine,
+    TensorRtOptions,
+    TypedBy,
     find_tensorrt,
     key_of,
     missing_tensorrt,
     why_not_here,
 )
-from registry.errors import EngineError
+from registry.engines.tensorrt_build import build_engine, timings_of, timings_sha256
+from registry.engines.tensorrt_run import TensorRtEngine
+from registry.errors import EngineError, NotHereError
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from numpy.typing import NDArray
 
     from registry.engines.records import OnnxModel
     from registry.engines.spec import OptimizeSpec
@@ -70,7 +72,7 @@ def test_an_engine_is_built_for_every_rtx_generation_without_a_gpu(
 
 
 def test_an_engine_is_built_for_the_gpu_at_hand_where_it_is_one_of_the_targets(rtx: TensorRt) -> None:
-    def targets(package: str, gpu: Gpu | None) -> tuple[str, ...]:
+    def targets(package: Literal["tensorrt", "tensorrt_rtx"], gpu: Gpu | None) -> tuple[str, ...]:
         return TensorRt(module=rtx.module, package=package, version=rtx.version, gpu=gpu).targets
 
     assert targets("tensorrt_rtx", _gpu("8.9")) == ("8.9",)
@@ -113,18 +115,109 @@ def test_a_model_of_fixed_shapes_needs_no_profile(rtx: TensorRt, spec: OptimizeS
     assert build_engine(rtx, model, key).nbytes > 0
 
 
-def test_the_engine_gives_the_originals_answers_or_says_why_it_cannot_run_here(
-    rtx: TensorRt, onnx: OnnxModel, spec: OptimizeSpec, samples: NDArray[np.float32], reference: NDArray[Any]
+def test_an_engine_says_why_it_cannot_run_here(rtx: TensorRt) -> None:
+    with pytest.raises(NotHereError, match=r"the TensorRT engine cannot run here: there is no NVIDIA GPU"):
+        TensorRtEngine(rtx, b"")
+
+
+def test_every_option_is_in_the_key(rtx: TensorRt, onnx: OnnxModel, spec: OptimizeSpec) -> None:
+    changed = (
+        TensorRtOptions(),
+        TensorRtOptions(precision="tf32"),
+        TensorRtOptions(workspace_bytes=1 << 20),
+        TensorRtOptions(optimization_level=5),
+        TensorRtOptions(targets=("8.9",)),
+    )
+    keys = [key_of(rtx, onnx, batch=spec.batch, options=options) for options in changed]
+    recipe = TypedBy(recipe="fp16 by hand", calibration_sha256=None)
+    keys.append(key_of(rtx, onnx, batch=spec.batch, typed_by=recipe))
+    keys.append(
+        key_of(rtx, onnx, batch=spec.batch, typed_by=recipe.model_copy(update={"calibration_sha256": "a" * 64}))
+    )
+    assert len(set(keys)) == len(keys)
+    assert (keys[0].flags, keys[1].flags) == ((), ("TF32",))
+
+
+def test_the_plan_follows_the_options_and_is_the_same_each_time(
+    rtx: TensorRt, onnx: OnnxModel, spec: OptimizeSpec
 ) -> None:
-    backend = find_tensorrt() or rtx
-    plan = build_engine(backend, onnx, key_of(backend, onnx, batch=spec.batch))
-    if why_not_here(backend) is None:
-        np.testing.assert_allclose(TensorRtEngine(backend, plan)(samples[:8]), reference[:8], atol=1e-3, rtol=1e-3)
-        return
-    with pytest.raises(
-        EngineError, match=r"the TensorRT engine cannot run here: (there is no NVIDIA GPU|.* has|the t)"
-    ):
-        TensorRtEngine(backend, plan)
+    def digest(options: TensorRtOptions) -> str:
+        key = key_of(rtx, onnx, batch=spec.batch, options=options)
+        return hashlib.sha256(build_engine(rtx, onnx, key)).hexdigest()
+
+    plain = digest(TensorRtOptions())
+    assert digest(TensorRtOptions()) == plain
+    assert digest(TensorRtOptions(precision="tf32")) != plain
+    assert digest(TensorRtOptions(targets=("12.0", "8.9"))) == digest(TensorRtOptions(targets=("8.9", "12.0", "8.9")))
+
+
+def test_targets_are_asked_for_by_compute_capability(rtx: TensorRt, onnx: OnnxModel, spec: OptimizeSpec) -> None:
+    def targets(options: TensorRtOptions) -> tuple[str, ...]:
+        return key_of(rtx, onnx, batch=spec.batch, options=options).compute_capabilities
+
+    assert targets(TensorRtOptions(targets=("12.0", "8.9", "12.0"))) == ("8.9", "12.0")
+    assert targets(TensorRtOptions(precision="fp8")) == RTX_FP8_TARGETS
+    with pytest.raises(EngineError, match=r"TensorRT-RTX 1\.\S+ builds for no 9\.0, 6\.1\. It builds for 8\.0, 8\.6"):
+        targets(TensorRtOptions(targets=("9.0", "8.9", "6.1")))
+
+
+def test_a_compatibility_mode_of_the_full_tensorrt_binds_an_engine_to_no_gpu(
+    rtx: TensorRt, onnx: OnnxModel, spec: OptimizeSpec
+) -> None:
+    full = TensorRt(module=rtx.module, package="tensorrt", version="11.4.0.1", gpu=_gpu("8.9"))
+    options = TensorRtOptions(hardware_compatibility="SAME_COMPUTE_CAPABILITY", targets=("12.0",))
+    key = key_of(full, onnx, batch=spec.batch, options=options)
+    assert (key.hardware_compatibility, key.gpu_name, key.compute_capabilities) == (
+        "SAME_COMPUTE_CAPABILITY",
+        None,
+        ("8.9",),
+    )
+    assert key_of(rtx, onnx, batch=spec.batch, options=options).hardware_compatibility == "NONE"
+
+
+def test_an_engine_for_ampere_and_above_is_refused_below_it_in_words(
+    rtx: TensorRt, onnx: OnnxModel, spec: OptimizeSpec
+) -> None:
+    here = this_machine()
+    key = key_of(rtx, onnx, batch=spec.batch).model_copy(update={"hardware_compatibility": "AMPERE_PLUS"})
+
+    def on(compute_capability: str) -> str | None:
+        machine = Machine(os=here.os, arch=here.arch, gpu=_gpu(compute_capability))
+        return mismatch(key.model_dump(mode="json"), machine=machine)
+
+    assert on("12.0") is None
+    assert on("9.0") is None
+    assert on("7.5") == "it was built for compute capability 8.0 and above, a GPU has 7.5"
+
+
+def test_the_timing_cache_belongs_to_one_version_on_one_gpu(rtx: TensorRt) -> None:
+    def file(version: str, compute_capability: str) -> str:
+        gpu = _gpu(compute_capability)
+        found = timings_of(TensorRt(module=rtx.module, package="tensorrt", version=version, gpu=gpu))
+        assert found is not None
+        return found.name
+
+    assert file("11.4.0.106", "8.9") == "tensorrt-11.4.0.106-a-GPU-sm8.9.timings"
+    assert len({file("11.4.0.106", "8.9"), file("11.4.0.107", "8.9"), file("11.4.0.106", "9.0")}) == 3
+    assert timings_of(rtx) is None
+
+
+@pytest.mark.parametrize("before", [None, b"no timings"])
+def test_the_timing_cache_is_written_whole_and_a_broken_one_does_no_harm(
+    rtx: TensorRt, onnx: OnnxModel, spec: OptimizeSpec, tmp_path: Path, before: bytes | None
+) -> None:
+    timings = tmp_path / "cache" / "some.timings"
+    if before is not None:
+        timings.parent.mkdir()
+        timings.write_bytes(before)
+    # TensorRT-RTX has the functions, says that they do nothing, and gives a cache all the same.
+    with pytest.warns(match=r"Timing cache operations are no-ops in TensorRT-RTX"):
+        plan = build_engine(rtx, onnx, key_of(rtx, onnx, batch=spec.batch), timings=timings)
+    assert plan.nbytes > 10_000
+    assert [path.name for path in timings.parent.iterdir()] == ["some.timings"]
+    assert timings.read_bytes() not in {b"", before}
+    assert timings_sha256(timings) == hashlib.sha256(timings.read_bytes()).hexdigest()
+    assert timings_sha256(tmp_path / "none") is None
 
 
 def test_a_gpu_that_tensorrt_rtx_does_not_build_for_is_said(rtx: TensorRt) -> None:
