@@ -27,6 +27,7 @@ ModelwayError
 │   ├── StoreForbiddenError
 │   └── FormatError                             a stored record that cannot be read by this release
 ├── EngineError                                 an engine could not be exported, built or run
+│   └── NotHereError                            it was built, and cannot run on this machine
 └── EndpointError                               a serving process could not be started, reached or stopped
 """
 
@@ -227,6 +228,10 @@ class FormatError(StoreError):
 
 class EngineError(ModelwayError):
     """An engine could not be exported, built or run."""
+
+
+class NotHereError(EngineError):
+    """An engine was built, and this is no machine that it can run on."""
 
 
 class EndpointError(ModelwayError):
