@@ -87,6 +87,11 @@ def _read_file(file: Path) -> Iterator[bytes]:
             yield piece
 
 
+def entry_of(path: str, data: bytes) -> FileEntry:
+    """Return the entry of a file with these bytes."""
+    return FileEntry(path=path, sha256=digest_of(data), size_bytes=len(data))
+
+
 def manifest_of(entries: Iterable[FileEntry]) -> Manifest:
     """Return the manifest of these files; its digest is the sha256 of their sorted list as canonical JSON."""
     files = tuple(sorted(entries, key=lambda entry: entry.path))

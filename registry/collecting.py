@@ -18,12 +18,14 @@ from typing import Literal
 from registry import clock
 from registry.core import RegistryCore
 from registry.encoding import parse_record
+from registry.engines.judgement import judgement_name
 from registry.errors import FormatError, IntegrityError, InvalidInputError
-from registry.events import Abandoned, Deleted, Registered, Reserved, VariantAdded, parse_event
+from registry.events import Abandoned, Deleted, Registered, Reserved, VariantAdded, VariantChosen, parse_event
 from registry.findings import Findings, by_log, by_version
 from registry.log import LogRecord, Snapshot
 from registry.machine import ModelMachine
 from registry.progress import track
+from registry.records import EngineChoice
 from registry.reports import GcReport, Leftover, Reservation
 from registry.state import ModelState
 from registry.store import ModelStore
@@ -76,7 +78,9 @@ class Collecting(RegistryCore):
             return False
         if useless.engine is not None:
             name, version, key = useless.engine
-            if key in self._log(name).read().state.versions[version].variants:
+            state = self._log(name).read().state.versions[version]
+            judged = None if state.choice is None else state.choice.judgement
+            if key in state.variants or (judged is not None and key == judgement_name(judged)):
                 return False
         with track("removing", len(useless.keys), "files") as advance:
             # The sidecar last: as long as it is there, what is left can be told from a folder of somebody else's.
@@ -262,6 +266,8 @@ def _folders(store: ModelStore, prefix: str, listed: list[str]) -> dict[str, _Fo
                 folder.status, folder.ended = event.type, record.time
             case VariantAdded():
                 folders[current[event.version]].engines.add(event.key)
+            case VariantChosen(choice=EngineChoice(judgement=str() as digest)):
+                folders[current[event.version]].engines.add(judgement_name(digest))
             case _:
                 pass
 

@@ -10,6 +10,7 @@ from typing import TypeVar
 from registry import artifacts
 from registry.base import StoredRecord
 from registry.encoding import digest_of
+from registry.engines.judgement import JUDGED, JUDGEMENT_NAME, Judgement, judgement_name
 from registry.errors import ModelwayError, StoreUnreachableError
 from registry.findings import RESTORE, Findings, first_bad_byte
 from registry.parallel import each
@@ -47,6 +48,8 @@ class Contents:
             known.update(self._files(folder, manifest, advance))
             for key, digest in version.variants.items():
                 known.update(self._variant(f"{folder}/variants/{key}", digest))
+            if version.choice is not None and version.choice.judgement is not None:
+                known.update(self._judgement(f"{folder}/variants", version.choice.judgement))
         if sidecar is not None:  # without it nobody can tell which files are the version's own
             self._extra(folder, known)
 
@@ -69,6 +72,13 @@ class Contents:
             yield from self._files(folder, variant.manifest, lambda _amount: None)
         else:
             yield from (key for key in self._listed if key.startswith(f"{folder}/"))
+
+    def _judgement(self, folder: str, digest: str) -> Iterator[str]:
+        place = f"{folder}/{judgement_name(digest)}"
+        yield f"{place}/{JUDGEMENT_NAME}"
+        judgement = self._recorded(Judgement, f"{place}/{JUDGEMENT_NAME}", digest)
+        if judgement is not None:
+            yield from self._files(place, judgement.manifest, lambda _amount: None)
 
     def _recorded(self, kind: type[_Recorded], key: str, digest: str) -> _Recorded | None:
         data = self.findings.read(key, missing="it is gone, so that its files cannot be held against it")
@@ -114,7 +124,10 @@ class Contents:
 
     def _extra(self, folder: str, known: set[str]) -> None:
         for key in sorted(self._listed - known):
-            if key.startswith(f"{folder}/variants/"):
+            if key.startswith(f"{folder}/variants/{JUDGED}"):
+                mend = "Keep it: it tells why another engine served before."
+                self.findings.remark("extra", key, "it is the evidence of another choice", mend=mend)
+            elif key.startswith(f"{folder}/variants/"):
                 mend = "`modelway models gc` removes it, unless it is being written at this moment."
                 self.findings.remark("extra", key, "it is of an engine that was never finished", mend=mend)
             else:

@@ -4,45 +4,40 @@ from __future__ import annotations
 
 import os
 import tempfile
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from registry import artifacts
+from registry import artifacts, clock
 from registry.encoding import digest_of, readable_json
-from registry.engines.records import OnnxModel, VariantReport
+from registry.engines.judgement import JUDGEMENT_NAME, judgement_name
+from registry.engines.records import VariantReport
+from registry.engines.signatures import EngineSigner, engine_signer, signed
 from registry.engines.spec import OptimizeSpec
-from registry.errors import EngineError, InvalidInputError
+from registry.errors import EngineError
 from registry.events import VariantAdded, VariantChosen
-from registry.frameworks.kinds import ModelFramework
-from registry.frameworks.predict import predictor_of
-from registry.loading import Loading
 from registry.log import Snapshot
 from registry.moving import Moving
-from registry.records import EngineChoice, Manifest, ModelVersion, Variant
+from registry.records import EngineChoice, ModelVersion, Variant
 from registry.state import ModelState
 from registry.store import AlreadyExistsError
+from registry.variants import Variants
 from registry.versions import VersionRef
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from registry.engines.optimize import BuiltVariant
+    from registry.engines.judging import Judged
+    from registry.engines.optimize import BuiltVariant, KeptEngines
+    from registry.engines.scoring import Score
 
-Score = Callable[["NDArray[Any]"], float]
-
-
-@dataclass(frozen=True)
-class _Original:
-    """The model as it was registered: how to call it, and the ONNX that engines are built from."""
-
-    call: Callable[[NDArray[Any]], NDArray[Any]]
-    onnx: OnnxModel
+_OTHER_IS_WRITING_S = 60.0
+_LOOK_EVERY_S = 0.5
 
 
-class Deriving(Loading, Moving):
-    """The verbs that derive engines from a version."""
+class Deriving(Variants, Moving):
+    """The verb that derives engines from a version."""
 
     def optimize(  # noqa: PLR0913 - the public interface
         self,
@@ -51,19 +46,31 @@ class Deriving(Loading, Moving):
         *,
         spec: OptimizeSpec | Mapping[str, Any] | str | os.PathLike[str],
         samples: NDArray[Any] | None = None,
+        labels: NDArray[Any] | None = None,
         score: Score | None = None,
+        calibration: NDArray[Any] | None = None,
+        signing_key: bytes | None = None,
         report: Callable[[str], None] = lambda _line: None,
         actor: str | None = None,
         idempotency_key: str | None = None,
     ) -> list[Variant]:
         """Build the engines that ``spec`` asks for, check and measure them, keep those that were built, choose one.
 
+        An engine that is kept already, by its whole key, is not built again; it is measured beside the others.
+
         Args:
             name: The model.
             version: Number, label or alias.
             spec: What to build and how far it may fall behind; a record, a mapping, or the path of a YAML file.
-            samples: Real inputs, shape (n, ...); those kept with the version by default.
+            samples: Real inputs, shape (n, ...); by default those kept with the version, or some that are made up from
+                its signature, which the judgement says.
+            labels: What is right for each sample, shape (n, ...); ``score`` then takes outputs and labels, and its
+                confidence interval is known.
             score: Gives the pipeline's own metric for outputs of shape (n, ...), higher is better.
+            calibration: Real inputs, shape (m, ...), that the ranges of int8 come from; better none of the samples.
+                Without any, the samples.
+            signing_key: The private key, PEM, of one of the registry's ``signers``, to sign engines with; by default
+                the file that MODELWAY_SIGNING_KEY names.
             report: Is told one line at a time what is going on.
             actor: Who is recorded.
             idempotency_key: The same key chooses once: called again, it only returns the variants that are kept.
@@ -73,153 +80,127 @@ class Deriving(Loading, Moving):
 
         Raises:
             EngineError: The model cannot be exported; the version is as it was.
-            InvalidInputError: No samples, or a spec that cannot be.
+            InvalidInputError: No samples, a spec that cannot be, or a key that is none of the registry's signers.
+            RefusedError: The registry takes only signed engines, and no key was given.
         """
         spec = _spec(spec)
         found = self.get_version(name, version)
         if self._read(name).state.recall("variant_chosen", idempotency_key):
             return self.get_variants(name, version)
+        signer = engine_signer(self.guard, signing_key)
         with tempfile.TemporaryDirectory(prefix="modelway-") as scratch, self._fetched(name, version) as folder:
-            samples = self._samples(found, folder, samples)
-            original = self._original(found, folder, samples, Path(scratch, "onnx", "model.onnx"), spec)
-            candidates = _Candidates(original, samples, spec, Path(scratch, "engines"), score)
-            built, choice = _judge(candidates, report)
-            for variant in built:
-                if variant.folder is not None:
-                    self._keep(found, variant, actor=actor)
+            from registry.engines.judging import Original, judge
+            from registry.engines.scoring import Scorer
+
+            loaded = self.load_model(name, found.version).model
+            original = Original.of(loaded, found, folder, samples=samples, scratch=Path(scratch), spec=spec)
+            judged = judge(
+                original,
+                spec,
+                Path(scratch, "engines"),
+                scorer=None if score is None else Scorer(score, labels),
+                calibration=calibration,
+                kept=self._kept(found),
+                report=report,
+            )
+            variants = [self._keep(found, variant, signer, actor=actor, report=report) for variant in judged.variants]
+            choice = self._keep_judgement(found, judged, spec, actor=actor)
         self._change(
             name, version, lambda known: _plan_choice(known.state, name, version, choice, idempotency_key), actor
         )
         report(choice.reason)
-        kept = {variant.key: variant for variant in self.get_variants(name, version)}
-        return [kept.get(variant.key) or Variant(report=_plain(variant)) for variant in built]
+        return variants
 
-    def get_variants(self, name: str, version: VersionRef) -> list[Variant]:
-        """Return the engines that are kept beside a version, verified against the log, the chosen one marked.
+    def _kept(self, version: ModelVersion) -> KeptEngines:
+        """Return the engines that are kept beside a version, to be fetched where they are asked for."""
+        from registry.engines.optimize import KeptEngines
 
-        Raises:
-            IntegrityError: A variant's metadata was changed or is gone.
-        """
-        known, key = self._resolve(name, version, None)
-        state = known.state.versions[key]
-        found = [
-            self._variant(f"models/{name}/{state.path}/variants/{one}", digest)
-            for one, digest in state.variants.items()
-        ]
-        return [
-            variant.model_copy(update={"chosen": True, "reason": state.choice.reason})
-            if state.choice is not None and variant.key == state.choice.key
-            else variant
-            for variant in found
-        ]
+        kept = {
+            one.key: one.report
+            for one in self.get_variants(version.name, version.version)
+            if one.manifest is not None and one.report.file is not None
+        }
 
-    def get_choice(self, name: str, version: VersionRef) -> EngineChoice:
-        """Return which engine was chosen to serve a version, and why; no key where the original stays."""
-        known, key = self._resolve(name, version, None)
-        return known.state.versions[key].choice or EngineChoice(key=None, reason="it was not optimised")
+        def bring(key: str, to: Path) -> VariantReport:
+            self.download_variant(version.name, version.version, key, to)
+            return kept[key]
 
-    def download_variant(self, name: str, version: VersionRef, key: str, to: Path) -> Manifest:
-        """Copy a variant's files into the folder ``to``, verified, and return what they are.
+        return KeptEngines(frozenset(kept), bring)
 
-        Raises:
-            InvalidInputError: The version has no such variant.
-            IntegrityError: A byte is not what was recorded.
-        """
-        known, canonical = self._resolve(name, version, None)
-        state = known.state.versions[canonical]
-        if key not in state.variants:
-            raise InvalidInputError(
-                f"{name}:{state.label} has no variant {key[:12]}. "
-                f"It has: {', '.join(one[:12] for one in state.variants) or 'none'}."
-            )
-        folder = f"models/{name}/{state.path}/variants/{key}"
-        variant = self._variant(folder, state.variants[key])
-        if variant.manifest is None:
-            raise EngineError(f"the variant {key[:12]} of {name}:{state.label} has no files.")
-        artifacts.fetch(self.store, folder, variant.manifest, to, title=f"fetching {variant.report.engine}")
-        return variant.manifest
+    def _keep(
+        self,
+        version: ModelVersion,
+        built: BuiltVariant,
+        signer: EngineSigner | None,
+        *,
+        actor: str | None,
+        report: Callable[[str], None],
+    ) -> Variant:
+        """Keep an engine beside its version and return it; a candidate without files is returned as it is."""
+        if built.folder is None:
+            return Variant(report=_plain(built))
+        place, state = self._derived(version.name, version.version)
+        if built.key not in state.variants:
+            try:
+                self._write(version, f"{place}/{built.key}", built, signer, actor=actor)
+            except AlreadyExistsError:
+                self._wait_for_other(version, built)
+                report(f"{built.engine}: another builder was first, and its engine is kept")
+        _, state = self._derived(version.name, version.version)
+        return self._variant(f"{place}/{built.key}", state.variants[built.key])
 
-    def _variant(self, folder: str, digest: str) -> Variant:
-        return self._read_recorded(Variant, f"{folder}/metadata.json", digest)
-
-    def _keep(self, version: ModelVersion, built: BuiltVariant, *, actor: str | None) -> None:
-        known, key = self._resolve(version.name, version.version, None)
-        if built.key in known.state.versions[key].variants or built.folder is None:
-            return
-        folder = f"models/{version.name}/{known.state.versions[key].path}/variants/{built.key}"
-        manifest = artifacts.upload(
-            self.store, folder, artifacts.from_path(built.folder), title=f"keeping {built.engine}"
-        )
-        data = readable_json(Variant(report=_plain(built), manifest=manifest))
+    def _write(
+        self, version: ModelVersion, folder: str, built: BuiltVariant, signer: EngineSigner | None, *, actor: str | None
+    ) -> None:
+        title, sources = f"keeping {built.engine}", artifacts.from_path(built.folder or "")
+        manifest = artifacts.upload(self.store, folder, sources, title=title)
+        variant = Variant(report=_plain(built), manifest=manifest)
+        data = readable_json(signed(variant, version.name, version.version, signer))
         try:
             self.store.create(f"{folder}/metadata.json", data)
         except AlreadyExistsError:  # another builder, or a try that died before it could say so
             data = self.store.read(f"{folder}/metadata.json")
-        added = VariantAdded(version=key, key=built.key, digest=digest_of(data))
 
         def decide(known: Snapshot[ModelState]) -> VariantAdded | None:
-            known.state.find(version.name, key)  # it may have been deleted while the engine was built
-            return None if built.key in known.state.versions[key].variants else added
+            key = known.state.find(version.name, version.version)  # it may have been deleted while the engine was built
+            has = built.key in known.state.versions[key].variants
+            return None if has else VariantAdded(version=key, key=built.key, digest=digest_of(data))
 
         self._append_existing(version.name, decide, actor=actor)
 
-    def _samples(self, version: ModelVersion, folder: Path, samples: NDArray[Any] | None) -> NDArray[Any]:
-        from registry import frameworks
+    def _wait_for_other(self, version: ModelVersion, built: BuiltVariant) -> None:
+        """Wait until whoever writes other bytes of the same engine has kept them.
 
-        if samples is not None:
-            return samples
-        kept = frameworks.read_samples(folder)
-        if kept is None:
-            raise InvalidInputError(
-                f"{version.full_name} was registered without samples, and engines are checked on real ones: "
-                f"give samples=."
-            )
-        return kept[0]
+        Raises:
+            EngineError: Nobody did.
+        """
+        give_up_at = time.monotonic() + _OTHER_IS_WRITING_S
+        while built.key not in self._derived(version.name, version.version)[1].variants:
+            if time.monotonic() > give_up_at:
+                raise EngineError(
+                    f"the {built.engine} engine of {version.full_name} could not be kept: files of another builder are "
+                    f"in its place, and that builder did not finish. `modelway models gc` removes them a day later."
+                )
+            time.sleep(_LOOK_EVERY_S)
 
-    def _original(
-        self, version: ModelVersion, folder: Path, samples: NDArray[Any], path: Path, spec: OptimizeSpec
-    ) -> _Original:
-        loaded = self.load_model(version.name, version.version).model
-        if version.framework is ModelFramework.PYTORCH and callable(loaded):
-            from registry.engines.export import export_torch
-
-            onnx = export_torch(loaded, samples, path, spec=spec)
-            return _Original(predictor_of(loaded, version.full_name), onnx)
-        if version.framework is ModelFramework.ONNX:
-            from registry.engines.onnx_file import check_onnx
-
-            return _Original(predictor_of(loaded, version.full_name), check_onnx(next(folder.rglob("*.onnx"))))
-        raise EngineError(
-            f"{version.full_name} is a {version.framework or 'unknown'} artifact; engines are built from torch modules "
-            f"and ONNX models."
-        )
-
-
-@dataclass(frozen=True)
-class _Candidates:
-    """What engines are built from, what they are held against, and where they are put."""
-
-    original: _Original
-    samples: NDArray[Any]
-    spec: OptimizeSpec
-    folder: Path
-    score: Score | None
-
-
-def _judge(asked: _Candidates, report: Callable[[str], None]) -> tuple[list[BuiltVariant], EngineChoice]:
-    from registry.engines.optimize import build_variants, choose, measure_original
-
-    original, samples, spec, score = asked.original, asked.samples, asked.spec, asked.score
-    reference = original.call(samples)
-    built = build_variants(
-        original.onnx, samples, reference, spec=spec, folder=asked.folder, score=score, report=report
-    )
-    baseline = measure_original(original.call, samples, spec=spec)
-    baseline_score = None if score is None else score(reference)
-    choice = choose(built, spec=spec, baseline=baseline, baseline_score=baseline_score)
-    return built, EngineChoice(
-        key=choice.key, reason=choice.reason, speedup=choice.speedup, baseline=baseline, baseline_score=baseline_score
-    )
+    def _keep_judgement(
+        self, version: ModelVersion, judged: Judged, spec: OptimizeSpec, *, actor: str | None
+    ) -> EngineChoice:
+        """Keep the evidence with its picture, and return the choice that names it."""
+        variants, _ = self._derived(version.name, version.version)
+        judgement = judged.evidence(version, spec, by=actor or self.actor, at=clock.now())
+        picture = judged.picture(version.full_name)
+        entries = () if picture is None else (artifacts.entry_of(picture[0], picture[1]),)
+        judgement = judgement.model_copy(update={"manifest": artifacts.manifest_of(entries)})
+        data = readable_json(judgement)
+        folder = f"{variants}/{judgement_name(digest_of(data))}"
+        # The evidence last: what a log names is whole.
+        for file, content in ((picture,) if picture else ()) + ((JUDGEMENT_NAME, data),):
+            try:
+                self.store.create(f"{folder}/{file}", content)
+            except AlreadyExistsError:  # an earlier try, of the very same evidence
+                continue
+        return judged.choice.model_copy(update={"judgement": digest_of(data)})
 
 
 def _plan_choice(

@@ -25,7 +25,8 @@ class Guard(StoredRecord):
     ``approvers`` are shell patterns (``*@example.com``); an empty list lists nobody. ``accept_asserted`` takes a name
     that was only typed in, by option or form, as an approval; without it an approval is a signature by the key that
     ``signers`` has for the approver (``ed25519:`` and the base64 of 32 bytes). ``min_approvals`` is how many people
-    must say yes, 1 or more.
+    must say yes, 1 or more. With ``signed_engines`` an engine, which is code, is opened only if one of ``signers`` has
+    signed it.
     """
 
     require_approval: tuple[ModelStage, ...] = ()
@@ -34,6 +35,7 @@ class Guard(StoredRecord):
     allow_self_approval: bool = False
     min_approvals: Annotated[int, Field(ge=1)] = 1
     signers: dict[str, PublicKey] = Field(default_factory=dict)
+    signed_engines: bool = False
     strict_path: bool = False
     policies: dict[ModelStage, PromotionPolicy] = Field(default_factory=dict)
 
@@ -114,7 +116,7 @@ class RootState(StoredRecord):
 class RootMachine:
     """The machine that the registry's own log is folded with."""
 
-    name = "root/2"
+    name = "root/3"
 
     def initial(self) -> RootState:
         """Return a registry without models, guarded by nothing."""

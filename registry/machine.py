@@ -41,7 +41,7 @@ _END = b"\n}}"
 class ModelMachine:
     """The machine that a model's log is folded with."""
 
-    name = "model/3"
+    name = "model/4"
 
     def initial(self) -> ModelState:
         """Return a model without versions."""

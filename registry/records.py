@@ -169,13 +169,18 @@ class StageTransition(StoredRecord):
 
 
 class Variant(StoredRecord):
-    """A derived engine that is kept beside a version: its report, its files, and whether it was the one chosen."""
+    """A derived engine that is kept beside a version: its report, its files, and whether it was the one chosen.
+
+    ``signature`` is that of whoever built it, ``signer``, over ``registry.signing.engine_payload``.
+    """
 
     format: int = FORMAT
     report: VariantReport
     manifest: Manifest | None = None
     chosen: bool = False
     reason: str = ""
+    signer: str | None = None
+    signature: str | None = None
 
     @property
     def key(self) -> str:
@@ -186,7 +191,8 @@ class Variant(StoredRecord):
 class EngineChoice(StoredRecord):
     """Which engine is to serve a version (no key: its original form), why in words, and what it was held against.
 
-    ``speedup`` is the original's p50 latency over the engine's, at the smallest batch that was measured.
+    ``speedup`` is the original's p50 latency over the engine's, at the first batch size that was measured.
+    ``judgement`` is the digest of the whole evidence, which ``get_judgement`` returns; None for older choices.
     """
 
     key: str | None
@@ -194,6 +200,7 @@ class EngineChoice(StoredRecord):
     speedup: float | None = None
     baseline: tuple[Latency, ...] = ()
     baseline_score: float | None = None
+    judgement: str | None = None
 
 
 class Deployed(StoredRecord):

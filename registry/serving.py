@@ -34,6 +34,11 @@ from registry.versions import VersionRef
 
 if TYPE_CHECKING:
     from registry.endpoints.local import LocalServers
+    from registry.endpoints.serving import Runtime
+
+
+SERVED = ("onnxruntime", "openvino")
+"""The backends that a local endpoint opens engines of."""
 
 
 class Endpoint(StoredRecord):
@@ -193,27 +198,14 @@ class Serving(Deriving):
 
     def _servable(self, version: ModelVersion) -> str | None:
         """Return the key of the engine to serve, None for the version's own ONNX."""
-        from registry.engines.key import matches_this_machine
-
-        chosen = self.get_choice(version.name, version.version).key
-        fit = [
-            variant.key
-            for variant in self.get_variants(version.name, version.version)
-            if variant.report.engine == "onnxruntime"
-            # Those whose outputs differ are kept as evidence, not to be served.
-            and (variant.report.parity is not None and variant.report.parity.passed)
-            and matches_this_machine(variant.report.key_fields)
-        ]
-        if chosen in fit:
-            return chosen
-        if version.framework is ModelFramework.ONNX:
-            return None
-        if not fit:
+        own = version.framework is ModelFramework.ONNX
+        fitting = self.fit_engine(version.name, version.version, families=SERVED, needed=not own)
+        if fitting.key is None and not own:
             raise EndpointError(
-                f"{version.full_name} has no engine that a local endpoint runs on this machine: "
+                f"{version.full_name} has no engine that a local endpoint runs on this machine: {fitting.words}; "
                 f"run `modelway models optimize {version.name} {version.version} --spec FILE` first."
             )
-        return fit[0]
+        return fitting.key
 
     def _converge(
         self, endpoint: str, log: EventLog[EndpointState, EndpointEvent], state: EndpointState, *, actor: str | None
@@ -244,14 +236,19 @@ class Serving(Deriving):
 
     def _bring_up(self, endpoint: str, generation: int, desired: Desired) -> Observed:
         samples = self.load_samples(desired.model, desired.version)
+        runtime = self._runtime(desired)
         server, golden = self._servers(endpoint).bring_up(
-            generation, desired, fetch_engine=lambda folder: self._fetch_engine(desired, folder), samples=samples
+            generation,
+            desired,
+            runtime=runtime,
+            fetch_engine=lambda folder: self._fetch_engine(desired, folder),
+            samples=samples,
         )
         return Observed(
             endpoint=endpoint,
             generation=generation,
             desired=desired,
-            engine="onnxruntime",
+            engine=runtime,
             server=server,
             host=_this_host(),
             golden=golden,
@@ -264,6 +261,16 @@ class Serving(Deriving):
         from registry.endpoints.local import LocalServers
 
         return LocalServers(endpoint, platformdirs.user_state_path("modelway") / self.identity.id / endpoint)
+
+    def _runtime(self, desired: Desired) -> Runtime:
+        """Return what opens the engine that is wanted."""
+        from registry.engines.backends import family_of
+
+        if desired.variant is None:
+            return "onnxruntime"
+        variants = self.get_variants(desired.model, desired.version)
+        engine = next((one.report.engine for one in variants if one.key == desired.variant), "onnxruntime")
+        return "openvino" if family_of(engine) == "openvino" else "onnxruntime"
 
     def _fetch_engine(self, desired: Desired, to: Path) -> FileEntry:
         if desired.variant is not None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from registry.records import ApprovalRequest
 
 _DOMAIN: Final = b"modelway-approval/1\n"
+_ENGINE_DOMAIN: Final = b"modelway-engine/1\n"
 _SCHEME: Final = "ed25519:"
 _KEY_BYTES: Final = 32
 _SIGNATURE_BYTES: Final = 64
@@ -56,6 +57,17 @@ def payload(registry_id: str, request: ApprovalRequest, *, decision: str, approv
         raise InvalidInputError(
             f"an answer to {request.id} cannot be signed: {error.object[error.start]!r} is no text."
         ) from None
+
+
+def engine_payload(model: str, version: str, digest: str) -> bytes:
+    """Return the bytes that whoever builds an engine signs: it is code, and for this version alone.
+
+    Args:
+        model: The model that the engine was built from.
+        version: Its version's label.
+        digest: Of the engine's report and the list of its files (``registry.variants.digest_of_variant``).
+    """
+    return _ENGINE_DOMAIN + canonical_json({"model": model, "version": version, "engine": digest})
 
 
 def generate() -> tuple[bytes, str]:

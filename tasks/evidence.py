@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Sequence
 
-from registry import ApprovalRequest, ModelRegistry, ModelVersion, PromotionPolicy, Variant
+from registry import ApprovalRequest, ModelRegistry, ModelVersion, PromotionPolicy
 from registry.clock import minute
 from registry.compare import MetricDiff, VersionComparison, lower_is_better
-from registry.engines.records import Latency
-from registry.records import EngineChoice
+from registry.engines.table import engine_table
 from tasks.markdown import code, escaped, table
 
 
@@ -25,13 +23,12 @@ def evidence(registry: ModelRegistry, request: ApprovalRequest, policy: Promotio
     """
     version = registry.get_version(request.model, request.version)
     incumbent = None if request.incumbent is None else registry.get_version(request.model, request.incumbent)
-    variants = registry.get_variants(version.name, version.version)
     parts = [
         f"**Asked again:** {escaped(refused)}" if refused else "",
         _asked(request, version, incumbent),
         "### Metrics\n\n" + _metrics(version, incumbent),
         "### Policy\n\n" + _policy(registry, version, policy),
-        "### Engines\n\n" + _engines(variants, registry.get_choice(version.name, version.version)),
+        "### Engines\n\n" + _engines(registry, version),
         "### What the answer is bound to\n\n" + _digests(request, incumbent),
         "### Look closer\n\n" + _links(registry, version),
     ]
@@ -86,25 +83,13 @@ def _policy(registry: ModelRegistry, version: ModelVersion, policy: PromotionPol
     return "\n".join(["Passed." + ("\n" if held else ""), *held])
 
 
-def _engines(variants: Sequence[Variant], choice: EngineChoice) -> str:
+def _engines(registry: ModelRegistry, version: ModelVersion) -> str:
+    name, label = version.name, version.version
+    variants, choice = registry.get_variants(name, label), registry.get_choice(name, label)
     if not variants and not choice.baseline:
         return "None: it was not optimised."
-    sizes = [f"batch {one.batch}, p50 / p99 ms" for one in choice.baseline]
-    rows = [("original", "", *_times(choice.baseline), _number(choice.baseline_score), "")]
-    for variant in variants:
-        report = variant.report
-        times = _times(report.latency) or ["not run here" for _ in sizes]
-        chosen = "chosen" if variant.chosen else ""
-        rows.append((report.engine, variant.key[:12], *times, _number(report.score), chosen))
-    return table(("engine", "key", *sizes, "score", ""), rows) + f"\n\n{escaped(choice.reason)}"
-
-
-def _times(latency: Iterable[Latency]) -> list[str]:
-    return [f"{one.p50_ms:.3g} / {one.p99_ms:.3g}" for one in latency]
-
-
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+    head, rows = engine_table(variants, choice, registry.find_judgement(name, label))
+    return table(head, rows) + f"\n\n{escaped(choice.reason)}"
 
 
 def _digests(request: ApprovalRequest, incumbent: ModelVersion | None) -> str:

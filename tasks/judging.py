@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from registry import ModelRegistry, ModelVersion, PolicyResult
@@ -15,9 +14,9 @@ if TYPE_CHECKING:
     from tasks.pipeline import PipelineConfig
 
 
-def score_on(pipeline: PipelineConfig, split: Split) -> Callable[[NDArray[Any]], float]:
-    """Return a function that gives the pipeline's own metric for outputs on ``split``."""
-    return lambda outputs: user_code.evaluate(pipeline.evaluation, outputs, split.labels)[pipeline.evaluation.metric]
+def score_of(pipeline: PipelineConfig, outputs: NDArray[Any], labels: NDArray[Any]) -> float:
+    """Return the pipeline's own metric for outputs, shape (n, ...), and what is right for each."""
+    return user_code.evaluate(pipeline.evaluation, outputs, labels)[pipeline.evaluation.metric]
 
 
 def evaluate(

@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from rich.filesize import decimal
 
-from registry import ModelRegistry, ModelVersion, Variant
+from registry import ModelRegistry, ModelVersion
 from registry.clock import minute
-from registry.engines.records import Latency
-from registry.records import Approval, EngineChoice, StageTransition
+from registry.engines.table import engine_table
+from registry.records import Approval, StageTransition
 from registry.signature import TensorSpec
 from tasks.markdown import code, escaped, table
 
@@ -49,23 +49,6 @@ def metric_rows(version: ModelVersion) -> Table:
     return ("metric", "value", "measured on"), rows
 
 
-def engine_rows(variants: Iterable[Variant], choice: EngineChoice) -> Table:
-    """Return the head and the rows of a version's engines, the original first where it was measured."""
-    rows: list[Sequence[str]] = []
-    if choice.baseline:
-        chosen = "chosen" if choice.key is None else ""
-        rows.append(
-            ("original", "measured", _score(choice.baseline_score), _latency(choice.baseline), "-", "-", chosen)
-        )
-    for variant in variants:
-        report = variant.report
-        size = "-" if report.size_bytes is None else decimal(report.size_bytes)
-        chosen = "chosen" if variant.key == choice.key else report.reason
-        latency = _latency(report.latency)
-        rows.append((report.engine, report.status, _score(report.score), latency, size, variant.key[:12], chosen))
-    return ("engine", "status", "score", "p50 / p99 ms", "size", "key", "remark"), rows
-
-
 def _opening(version: ModelVersion) -> Iterator[str]:
     yield f"# {escaped(version.full_name)}"
     if version.description:
@@ -84,10 +67,12 @@ def _opening(version: ModelVersion) -> Iterator[str]:
 
 
 def _engines(registry: ModelRegistry, version: ModelVersion) -> str:
-    variants = registry.get_variants(version.name, version.version)
     choice = registry.get_choice(version.name, version.version)
-    shown = _shown(engine_rows(variants, choice))
-    return f"{shown}\n\n{escaped(choice.reason)}" if shown else ""
+    variants = registry.get_variants(version.name, version.version)
+    judgement = registry.find_judgement(version.name, version.version)
+    if not variants and not choice.baseline:
+        return ""
+    return f"{_shown(engine_table(variants, choice, judgement))}\n\n{escaped(choice.reason)}"
 
 
 def _signature(version: ModelVersion) -> Table:
@@ -138,11 +123,3 @@ def _pairs(head: Sequence[str], pairs: Mapping[str, object]) -> Table:
 def _shown(made: Table) -> str:
     head, rows = made
     return table(head, rows) if rows else ""
-
-
-def _score(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
-
-
-def _latency(measured: Iterable[Latency]) -> str:
-    return ", ".join(f"{one.p50_ms:.3g} / {one.p99_ms:.3g} at batch {one.batch}" for one in measured) or "-"

@@ -6,6 +6,7 @@ and no server is started.
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
@@ -19,9 +20,10 @@ from prefect.utilities.context import get_flow_run_id, get_task_run_id
 
 from registry import ModelRegistry, ModelVersion, PolicyResult
 from registry.compare import VersionComparison
+from registry.engines.table import engine_table
 from tasks.best_effort import best_effort
 from tasks.markdown import code, escaped
-from tasks.model_card import Table, engine_rows, metric_rows, model_card
+from tasks.model_card import Table, metric_rows, model_card
 
 Row = Mapping[str, Any]
 
@@ -49,9 +51,14 @@ def publish_engines(registry: ModelRegistry, version: ModelVersion) -> None:
     with best_effort("publish", "the engines could not be shown"):
         version = registry.get_version(version.name, version.version)  # as it stands now
         choice = registry.get_choice(version.name, version.version)
-        head, rows = engine_rows(registry.get_variants(version.name, version.version), choice)
+        variants = registry.get_variants(version.name, version.version)
+        judgement = registry.find_judgement(version.name, version.version)
+        head, rows = engine_table(variants, choice, judgement)
         words = f"Engines of {escaped(version.full_name)}. {escaped(choice.reason)}"
         _put(version, "engines", "table", _rows(head, rows), words)
+        if judgement is not None:
+            picture = base64.b64encode(registry.get_judgement_plot(version.name, version.version)).decode()
+            _put(version, "engines-plot", "image", f"data:image/png;base64,{picture}", words)
 
 
 def publish_version(registry: ModelRegistry, version: ModelVersion) -> None:
@@ -104,7 +111,9 @@ def _rows(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return json.dumps([dict(zip(head, row, strict=True)) for row in rows])
 
 
-def _put(version: ModelVersion, what: str, kind: Literal["table", "markdown"], data: str, description: str) -> None:
+def _put(
+    version: ModelVersion, what: str, kind: Literal["table", "markdown", "image"], data: str, description: str
+) -> None:
     """Create the run's artifact, or bring the one that the run has up to date."""
     run_id, key = get_flow_run_id(), f"{version.name.replace('_', '-')}-{what}"
     with get_client(sync_client=True) as client:

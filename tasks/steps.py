@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from registry import Endpoint, ModelRegistry, ModelVersion, PolicyResult, PromotionPolicy
@@ -16,7 +17,7 @@ from registry.records import EngineChoice
 from registry.reports import GcReport
 from registry.stages import ModelStage
 from tasks import user_code
-from tasks.judging import judge, score_on
+from tasks.judging import judge, score_of
 from tasks.model import Model
 from tasks.outcome import Trial
 from tasks.pipeline import DeploySettings, PipelineConfig
@@ -127,14 +128,17 @@ def optimize(url: str, pipeline: PipelineConfig, version: ModelVersion, *, key: 
     registry = ModelRegistry(url)
     if registry.find_done(version.name, "variant_chosen", key) is not None:
         return registry.get_choice(version.name, version.version)
-    validation = user_code.load_splits(pipeline.data).validation
+    splits = user_code.load_splits(pipeline.data)
     with listen(PrefectProgress()):
         registry.optimize(
             version.name,
             version.version,
             spec=pipeline.optimize,
-            samples=validation.inputs,
-            score=score_on(pipeline, validation),
+            samples=splits.validation.inputs,
+            labels=splits.validation.labels,
+            score=partial(score_of, pipeline),
+            # What the ranges of int8 come from must not be what they are judged on.
+            calibration=splits.train.inputs,
             report=lambda line: tell("optimise", line),
             idempotency_key=key,
         )

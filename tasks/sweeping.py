@@ -15,7 +15,7 @@ from registry import ModelRegistry, ModelVersion
 from registry.errors import ModelwayError
 from tasks import user_code
 from tasks.best_effort import best_effort
-from tasks.judging import judge, score_on
+from tasks.judging import judge, score_of
 from tasks.pipeline import PipelineConfig
 from tasks.prefect_task import registry_step
 from tasks.sweep_file import Candidate, Failed, Tried
@@ -41,7 +41,7 @@ def try_candidate(url: str, pipeline: PipelineConfig, candidate: Candidate, *, r
             registry, pipeline, candidate, run, key
         )
         validation = user_code.load_splits(pipeline.data).validation
-        score = score_on(pipeline, validation)(_outputs(registry, version, validation.inputs))
+        score = score_of(pipeline, _outputs(registry, version, validation.inputs), validation.labels)
         judged, result = judge(registry, pipeline, version, key=f"{key}:judge")
     seconds = time.perf_counter() - began
     return Tried(candidate=candidate, version=judged, score=score, failures=result.failures, seconds=seconds)

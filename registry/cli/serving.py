@@ -61,7 +61,7 @@ def deploy(  # noqa: PLR0913 - each is an option of the command line
     )
 
 
-def optimize(
+def optimize(  # noqa: PLR0913 - each is one option
     ctx: Context,
     name: Name,
     version: Version,
@@ -75,6 +75,21 @@ def optimize(
             show_default=False,
         ),
     ],
+    plot: Annotated[
+        Path | None,
+        typer.Option(
+            "--plot", metavar="FILE", help="Write the picture, accuracy against latency, as PNG.", show_default=False
+        ),
+    ] = None,
+    key: Annotated[
+        Path | None,
+        typer.Option(
+            "--key",
+            metavar="FILE",
+            help="Sign the engines with this private key; MODELWAY_SIGNING_KEY names one as well.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Build engines from a version, hold them against it on real samples, measure them, and choose one."""
     from registry.cli.progress import RichProgress
@@ -84,14 +99,25 @@ def optimize(
     wanted = read_record(spec, "optimize", OptimizeSpec)
     registry = ctx.obj.open()
     with RichProgress():
-        variants = registry.optimize(name, version, spec=wanted, report=_report)
+        variants = registry.optimize(name, version, spec=wanted, signing_key=_read(key), report=_report)
     choice = registry.get_choice(name, version)
     from registry.cli.summaries import OptimizePage
 
-    page = OptimizePage(engine=choice, variants=tuple(variants))
-    ctx.obj.show(page, lambda tables: [tables.of_variants(page.variants, page.engine)])
+    judgement = registry.find_judgement(name, version)
+    page = OptimizePage(engine=choice, variants=tuple(variants), judgement=judgement)
+    ctx.obj.show(page, lambda tables: [tables.of_engines(page.variants, page.engine, page.judgement)])
+    if plot is not None:
+        plot.write_bytes(registry.get_judgement_plot(name, version))
+        typer.echo(f"the picture is in {plain(str(plot))}", err=True)
     if not ctx.obj.as_json:
         ctx.obj.tell(choice, choice.reason, NextStep("to serve it", ("models", "deploy", name, "--version", version)))
+
+
+def _read(key: Path | None) -> bytes | None:
+    try:
+        return None if key is None else key.read_bytes()
+    except OSError as error:
+        raise InvalidInputError(f"--key {key}: {error.strerror}; `modelway approvals keygen` makes one.") from error
 
 
 def _report(line: str) -> None:

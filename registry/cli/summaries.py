@@ -8,6 +8,7 @@ from datetime import datetime
 
 from registry.base import Record
 from registry.compare import VersionComparison
+from registry.engines.judgement import Judgement
 from registry.errors import ModelNotFoundError
 from registry.records import EngineChoice, FileEntry, ModelVersion, Run, Variant
 from registry.registry import ModelRegistry
@@ -39,6 +40,7 @@ class VersionPage(Record):
     files: tuple[FileEntry, ...]
     engine: EngineChoice
     variants: tuple[Variant, ...]
+    judgement: Judgement | None = None
 
 
 class MetricChange(Record):
@@ -89,10 +91,11 @@ class DownloadPage(Record):
 
 
 class OptimizePage(Record):
-    """The engines that were built from a version, and which of them is to serve it."""
+    """The engines that were built from a version, which of them is to serve it, and the evidence."""
 
     engine: EngineChoice
     variants: tuple[Variant, ...]
+    judgement: Judgement | None = None
 
 
 def summarize(registry: ModelRegistry, *, stage: str | None) -> list[ModelSummary]:
@@ -139,6 +142,7 @@ def page_of(registry: ModelRegistry, version: ModelVersion) -> VersionPage:
         files=() if manifest is None else manifest.files,
         engine=registry.get_choice(version.name, version.version),
         variants=tuple(registry.get_variants(version.name, version.version)),
+        judgement=registry.find_judgement(version.name, version.version),
     )
 
 

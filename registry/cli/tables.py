@@ -17,13 +17,14 @@ from registry.cli.text import plain
 from registry.clock import minute
 from registry.compare import VersionComparison
 from registry.endpoints.desired import Observed
-from registry.engines.records import Latency
+from registry.engines.judgement import Judgement
+from registry.engines.table import engine_table
 from registry.metrics import ModelMetrics
 from registry.records import Approval, EngineChoice, FileEntry, ModelVersion, Run, StageTransition, Variant
 from registry.signature import Signature, TensorSpec
 
 _FEW_METRICS = 4
-_MAY_WRAP = {"stages", "metrics", "aliases", "by", "reason, approval", "digest", "latency (p50)", ""}
+_MAY_WRAP = {"stages", "metrics", "aliases", "by", "reason, approval", "digest", "remark", ""}
 _WIDTH_WHEN_PIPED = 400  # a row stays one line, for grep and cut
 
 
@@ -67,7 +68,7 @@ def of_version(page: VersionPage) -> list[Table]:
     if page.files:
         tables.append(_of_files(page.files))
     if page.variants:
-        tables.append(of_variants(page.variants, page.engine))
+        tables.append(of_engines(page.variants, page.engine, page.judgement))
     return tables
 
 
@@ -98,19 +99,12 @@ def _of_files(files: Iterable[FileEntry]) -> Table:
     return table
 
 
-def of_variants(variants: Iterable[Variant], engine: EngineChoice) -> Table:
+def of_engines(variants: Sequence[Variant], engine: EngineChoice, judgement: Judgement | None) -> Table:
     """Return a row for the model as it was registered, where it was measured, and one for each engine."""
-    table = _table("engine", "status", "score", "agrees", "latency (p50)", "size", "")
-    if engine.baseline:
-        serves = "chosen" if engine.key is None else ""
-        score = _number(engine.baseline_score)
-        _row(table, "as registered", "measured", score, "-", _latency(engine.baseline), "-", serves)
-    for variant in variants:
-        report = variant.report
-        size = "-" if report.size_bytes is None else decimal(report.size_bytes)
-        agrees = "-" if report.parity is None else "yes" if report.parity.passed else "no"
-        chosen = "chosen" if variant.key == engine.key else report.reason
-        _row(table, report.engine, report.status, _number(report.score), agrees, _latency(report.latency), size, chosen)
+    head, rows = engine_table(variants, engine, judgement)
+    table = _table(*head)
+    for row in rows:
+        _row(table, *row)
     return table
 
 
@@ -238,10 +232,6 @@ def _pairs(pairs: Mapping[str, object]) -> str:
 def _approval(answer: Approval) -> str:
     reason = f": {answer.reason}" if answer.reason else ""
     return f"{answer.decision} by {answer.approver} ({answer.method}) {_time(answer.decided_at)}{reason}"
-
-
-def _latency(measured: Sequence[Latency]) -> str:
-    return ", ".join(f"{one.p50_ms:.3g} ms @{one.batch}" for one in measured) or "-"
 
 
 def _signature(signature: Signature | None) -> str:

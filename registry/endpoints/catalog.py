@@ -111,6 +111,11 @@ def open_version(served: ServedVersion, *, engine_threads: int) -> LoadedVersion
     if found != expected:
         raise IntegrityError(str(served.engine), expected, found)
     # Opened from the bytes that were checked, so that nobody can change the file in between.
+    if served.runtime == "openvino":
+        from registry.endpoints.openvino_session import open_in_openvino
+
+        opened = open_in_openvino(data, threads=engine_threads)
+        return LoadedVersion(served, opened.contract, opened)
     try:
         session = onnxruntime.InferenceSession(
             data, _options(served, engine_threads), providers=["CPUExecutionProvider"]

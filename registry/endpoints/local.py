@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from registry.endpoints.client import InferenceClient
 from registry.endpoints.desired import Desired
 from registry.endpoints.process import find_server, start_server, stop_server
-from registry.endpoints.serving import RunningServer, ServedVersion, ServerConfig
+from registry.endpoints.serving import RunningServer, Runtime, ServedVersion, ServerConfig
 from registry.endpoints.trial import compare_golden
+from registry.engines.job import GOLDEN_OUTPUTS
 from registry.engines.records import Parity
 from registry.errors import EndpointError
 from registry.records import FileEntry
@@ -37,6 +39,7 @@ class LocalServers:
         generation: int,
         desired: Desired,
         *,
+        runtime: Runtime,
         fetch_engine: Callable[[Path], FileEntry],
         samples: Samples | None,
     ) -> tuple[RunningServer, Parity | None]:
@@ -45,8 +48,10 @@ class LocalServers:
         Args:
             generation: Whose folder to use; what an earlier try left in it is taken down first.
             desired: What to serve.
+            runtime: What opens the engine.
             fetch_engine: Puts the engine's files into a folder and says which of them to open, with its digest.
             samples: Golden inputs and the model's own outputs for them, shapes (n, ...); None to skip the comparison.
+                An engine that has its own outputs beside it, because it rounds more than the model, is held to those.
 
         Raises:
             EndpointError: It did not start, or answers otherwise than the model did; nothing of it is left running.
@@ -55,8 +60,15 @@ class LocalServers:
         _take_down(folder)
         engine = fetch_engine(folder / "engine")
         served = ServedVersion(
-            model=desired.model, version=desired.version, engine=folder / "engine" / engine.path, digest=engine.sha256
+            model=desired.model,
+            version=desired.version,
+            engine=folder / "engine" / engine.path,
+            digest=engine.sha256,
+            runtime=runtime,
         )
+        own = folder / "engine" / GOLDEN_OUTPUTS
+        if samples is not None and own.is_file():
+            samples = samples[0], np.load(own, allow_pickle=False)
         state_file = folder / "state.json"
         config = ServerConfig(endpoint=self.endpoint, generation=generation, versions=(served,), state_file=state_file)
         server = start_server(config, folder=folder)

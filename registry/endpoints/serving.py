@@ -6,7 +6,7 @@ import uuid
 from collections import Counter
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -29,6 +29,10 @@ class Limits(Record):
     max_elements: int = Field(default=16 * 1024 * 1024, gt=0)
 
 
+Runtime = Literal["onnxruntime", "openvino"]
+"""What opens an engine at an endpoint."""
+
+
 class ServedVersion(Record):
     """One version to serve: its ONNX file and the sha256 that the file must have (``sha256:`` before it or not)."""
 
@@ -37,6 +41,7 @@ class ServedVersion(Record):
     engine: Path
     digest: _Digest
     default: bool = True
+    runtime: Runtime = "onnxruntime"
 
     @field_validator("model")
     @classmethod

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
 from pydantic import ValidationError
 
 from registry.engines.key import engine_key
@@ -18,6 +22,9 @@ if TYPE_CHECKING:
     from registry.engines.job import Job
 
 LAST_LINES = 6
+LOOK_EVERY_S = 0.1
+GIB = 1 << 30
+SHARE_OF_FREE_MEMORY = 0.9
 
 
 def try_candidate(job: Job, *, time_limit_s: float | None = None, python: str = sys.executable) -> VariantReport:
@@ -31,20 +38,33 @@ def try_candidate(job: Job, *, time_limit_s: float | None = None, python: str = 
         time_limit_s: Seconds until the process and all that it started are killed; None for the spec's own.
         python: The interpreter to run, which may be another environment's.
     """
-    limit_s = job.spec.time_limit_s if time_limit_s is None else time_limit_s
+    limits = _Limits(
+        seconds=job.spec.time_limit_s if time_limit_s is None else time_limit_s,
+        memory_bytes=_memory_limit(job.spec.memory_limit_gib),
+    )
     job.folder.mkdir(parents=True, exist_ok=True)
     job_file, output = job.folder / "job.json", job.folder / "output.txt"
     job_file.write_text(job.model_dump_json(), encoding="utf-8")
-    code = _run([python, "-m", "registry.engines.worker", str(job_file)], output, limit_s)
-    if code == 0:
+    ended = _run([python, "-m", "registry.engines.worker", str(job_file)], output, limits)
+    if ended == 0:
         return _result(job) or _failed(job, "its process ended well but left no result that makes sense", output)
-    if code is None:
-        return _failed(job, f"it was not done after {limit_s:g} s and was stopped", output)
-    return _failed(job, _ending(code), output)
+    return _failed(job, ended if isinstance(ended, str) else _ending(ended), output)
 
 
-def _run(command: list[str], output: Path, limit_s: float) -> int | None:
-    """Return the exit code, or None if the time was up; output goes to a file, as a pipe could be held open."""
+@dataclass(frozen=True)
+class _Limits:
+    """What a candidate's process, with all that it started, may take."""
+
+    seconds: float
+    memory_bytes: int
+
+
+def _memory_limit(gib: float | None) -> int:
+    return int(psutil.virtual_memory().available * SHARE_OF_FREE_MEMORY if gib is None else gib * GIB)
+
+
+def _run(command: list[str], output: Path, limits: _Limits) -> int | str:
+    """Return the exit code, or in words which limit was reached; output goes to a file: a pipe could be held open."""
     with output.open("wb") as file:
         process = subprocess.Popen(
             command,
@@ -55,12 +75,40 @@ def _run(command: list[str], output: Path, limit_s: float) -> int | None:
             env={**os.environ, "PYTHONFAULTHANDLER": "1"},
         )
     try:
-        return process.wait(limit_s)
-    except BaseException as interruption:
+        give_up_at = time.monotonic() + limits.seconds
+        while (code := _ended(process)) is None:
+            if time.monotonic() > give_up_at:
+                _kill_group(process)
+                return f"it was not done after {limits.seconds:g} s and was stopped"
+            if (taken := _memory_of(process.pid)) > limits.memory_bytes:
+                _kill_group(process)
+                allowed = f"{limits.memory_bytes / GIB:.2f} GiB are allowed"
+                return f"it took {taken / GIB:.2f} GiB of memory, {allowed}, and was stopped"
+    except BaseException:
         _kill_group(process)
-        if isinstance(interruption, subprocess.TimeoutExpired):
-            return None
         raise
+    return code
+
+
+def _ended(process: subprocess.Popen[bytes]) -> int | None:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return process.wait(LOOK_EVERY_S)
+    return None
+
+
+def _memory_of(pid: int) -> int:
+    """Return the resident memory of a process and all that it started, in bytes.
+
+    A limit of the system's own (RLIMIT_AS) counts addresses, of which CUDA and memory maps reserve far more than they
+    use.
+    """
+    total = 0
+    with contextlib.suppress(psutil.NoSuchProcess):
+        parent = psutil.Process(pid)
+        for process in (parent, *parent.children(recursive=True)):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                total += process.memory_info().rss
+    return total
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

@@ -9,15 +9,28 @@ from registry.engines.key import engine_key, this_machine
 from registry.engines.records import OnnxModel, VariantReport
 from registry.engines.spec import EngineName, OptimizeSpec
 
+GOLDEN_OUTPUTS = "golden.npy"
+"""In an engine's folder: its own outputs for the version's golden samples, which a deployment must give again."""
+
 
 class Job(Record):
-    """One candidate to try; ``samples`` is an .npy file, ``folder`` an empty folder of its own."""
+    """One candidate to try; ``folder`` is an empty folder of its own.
+
+    ``samples`` are what it is judged on, ``calibration`` what its ranges come from, ``golden`` what was kept with the
+    version, all .npy files. ``program`` is the torch program that the ONNX was made from, where there is one.
+    ``known`` are the keys of engines that need not be built; ``built`` names the file of one that lies in its folder.
+    """
 
     engine: EngineName
     onnx: OnnxModel
     samples: Path
+    calibration: Path
     folder: Path
     spec: OptimizeSpec
+    golden: Path | None = None
+    known: tuple[str, ...] = ()
+    built: str | None = None
+    program: Path | None = None
 
     @property
     def result(self) -> Path:
@@ -28,6 +41,11 @@ class Job(Record):
     def outputs(self) -> Path:
         """The outputs for all samples, .npy, where the engine ran."""
         return self.folder / "outputs.npy"
+
+    @property
+    def was_built(self) -> Path:
+        """A file that is there when the engine's key is one of those that are known, and nothing was built."""
+        return self.folder / "was-built"
 
     @property
     def engine_folder(self) -> Path:

@@ -49,6 +49,15 @@ class Profile(Record):
     max: tuple[int, ...]
 
 
+class Quantization(Record):
+    """How an int8 model came from one of full precision: its recipe, and the data that gave the ranges."""
+
+    tool: str
+    scheme: str
+    method: str
+    calibration_sha256: str
+
+
 class OnnxRuntimeKey(Record):
     """What decides over an onnxruntime variant."""
 
@@ -58,6 +67,43 @@ class OnnxRuntimeKey(Record):
     os: str
     arch: str
     session: SessionSettings
+    quantization: Quantization | None = None
+
+
+class OpenVinoKey(Record):
+    """What decides over an OpenVINO variant, which is compiled when it is opened; ``precision`` is that of its floats.
+
+    OpenVINO would compute in bfloat16 where the processor can, and the ONNX alone shall decide over precision.
+    """
+
+    engine: Literal["openvino"] = "openvino"
+    onnx_sha256: str
+    version: str
+    os: str
+    arch: str
+    precision: Literal["f32"] = "f32"
+    threads: int
+    quantization: Quantization | None = None
+
+
+class InductorKey(Record):
+    """What decides over a program that torch compiled ahead of time: it is machine code for one kind of processor.
+
+    ``program_sha256`` is the digest of the exported program; ``target`` the vector instructions that torch found, or
+    the compute capability of the GPU; ``compiler`` the first line that the C++ compiler says of itself.
+    """
+
+    engine: Literal["aotinductor"] = "aotinductor"
+    onnx_sha256: str
+    program_sha256: str
+    version: str
+    os: str
+    arch: str
+    device: Literal["cpu", "cuda"]
+    target: str
+    gpu_name: str | None = None
+    compiler: str
+    batch: tuple[int, int]
 
 
 class TensorRtKey(Record):
@@ -91,6 +137,10 @@ class TensorRtKey(Record):
     plugins: tuple[str, ...] = ()
 
 
+_PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino", "aotinductor": "torch"}
+"""What must be installed in the version of the key."""
+
+
 class Machine(Record):
     """What an engine sees of the machine that it runs on."""
 
@@ -99,9 +149,8 @@ class Machine(Record):
     gpu: Gpu | None
 
 
-_KEYS: TypeAdapter[OnnxRuntimeKey | TensorRtKey] = TypeAdapter(
-    Annotated[OnnxRuntimeKey | TensorRtKey, Field(discriminator="engine")]
-)
+EngineKey: TypeAlias = OnnxRuntimeKey | OpenVinoKey | InductorKey | TensorRtKey
+_KEYS: TypeAdapter[EngineKey] = TypeAdapter(Annotated[EngineKey, Field(discriminator="engine")])
 
 
 def engine_key(fields: Mapping[str, Any]) -> str:
@@ -139,15 +188,32 @@ def mismatch(key_fields: Mapping[str, Any], *, machine: Machine | None = None) -
     """
     machine = machine or this_machine()
     try:
-        key = _KEYS.validate_json(json.dumps(dict(key_fields)))
+        key = parse_key(key_fields)
     except ValidationError:
         return "its key has fields that this release does not know; build it again"
     if (key.os, key.arch) != (machine.os, machine.arch):
         return f"it was built for {key.os} on {key.arch}, this is {machine.os} on {machine.arch}"
-    package = "onnxruntime" if isinstance(key, OnnxRuntimeKey) else key.package
+    package = key.package if isinstance(key, TensorRtKey) else _PACKAGES[key.engine]
     if (found := _version_of(package)) != key.version:
         return f"it was built with {package} {key.version}, here is {found or 'none'}"
-    return None if isinstance(key, OnnxRuntimeKey) else _other_gpu(key, machine.gpu)
+    match key:
+        case TensorRtKey():
+            return _other_gpu(key, machine.gpu)
+        case InductorKey():
+            from registry.engines.backends.aotinductor import target_here
+
+            if (key.device, key.target, key.gpu_name) != (here := target_here(key.device)):
+                return f"it was compiled for {key.target} ({key.device}), this machine has {here[1]}"
+    return None
+
+
+def parse_key(key_fields: Mapping[str, Any]) -> EngineKey:
+    """Return the key that was kept as fields.
+
+    Raises:
+        ValidationError: They are no key that this release knows.
+    """
+    return _KEYS.validate_json(json.dumps(dict(key_fields)))
 
 
 def _other_gpu(key: TensorRtKey, gpu: Gpu | None) -> str | None:

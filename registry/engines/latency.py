@@ -32,7 +32,7 @@ def measure(call: Callable[[NDArray[Any]], object], batch: NDArray[Any], *, warm
         start_ns = time.perf_counter_ns()
         call(batch)
         samples_ms[index] = (time.perf_counter_ns() - start_ns) / 1e6
-    p50, p95, p99 = (percentile_ms(samples_ms, q) for q in (0.5, 0.95, 0.99))
+    p25, p50, p75, p95, p99 = (percentile_ms(samples_ms, q) for q in (0.25, 0.5, 0.75, 0.95, 0.99))
     return Latency(
         batch=len(batch),
         repetitions=repetitions,
@@ -40,6 +40,7 @@ def measure(call: Callable[[NDArray[Any]], object], batch: NDArray[Any], *, warm
         p95_ms=p95,
         p99_ms=p99,
         samples_per_s=len(batch) * repetitions / max(float(samples_ms.sum()) / 1e3, 1e-9),
+        spread_ms=p75 - p25,
     )
 
 

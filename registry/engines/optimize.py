@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from pydantic import Field
 
+from registry.engines.backends import is_exact
 from registry.engines.batches import batch_of
 from registry.engines.candidate import try_candidate
-from registry.engines.choice import choose
+from registry.engines.choice import choose, objection_to
 from registry.engines.job import Job
 from registry.engines.latency import measure
-from registry.engines.parity import compare
+from registry.engines.parity import compare, compare_loosely
 from registry.engines.records import Latency, OnnxModel, VariantReport
+from registry.engines.scoring import Scorer
 from registry.errors import EngineError
 from registry.progress import track
 
@@ -29,9 +31,7 @@ if TYPE_CHECKING:
 
     from registry.engines.spec import OptimizeSpec
 
-__all__ = ["BuiltVariant", "build_variants", "choose", "measure_original"]
-
-Score = Callable[["NDArray[Any]"], float]
+__all__ = ["BuiltVariant", "Material", "build_variants", "choose", "measure_original"]
 
 
 class BuiltVariant(VariantReport):
@@ -40,14 +40,62 @@ class BuiltVariant(VariantReport):
     folder: Path | None = Field(default=None, exclude=True)
 
 
-def build_variants(  # noqa: PLR0913 - each is one thing that the caller has at hand
-    onnx: OnnxModel,
-    samples: NDArray[Any],
-    reference: NDArray[Any],
+@dataclass(frozen=True)
+class Material:
+    """What candidates are built from, and what they are held against.
+
+    Args:
+        onnx: What to build from, with one input and one output.
+        samples: Real inputs, shape (n, ...), n >= 1.
+        reference: The original's outputs for them, shape (n, ...).
+        calibration: Real inputs, shape (m, ...), m >= 1, that ranges are taken from; the samples where there are no
+            others.
+        golden: The inputs that were kept with the version, if any.
+        scorer: The pipeline's own metric, if there is one.
+        program: The torch program that the ONNX was made from, if it was.
+    """
+
+    onnx: OnnxModel
+    samples: NDArray[Any]
+    reference: NDArray[Any]
+    calibration: NDArray[Any] | None = None
+    golden: NDArray[Any] | None = None
+    scorer: Scorer | None = None
+    program: Path | None = None
+
+    def check(self) -> None:
+        """Check what every candidate relies on.
+
+        Raises:
+            EngineError: The model has several inputs or outputs, there are no samples, or the original's score is NaN.
+        """
+        self.onnx.only_input()
+        if len(self.samples) == 0 or len(self.samples) != len(self.reference):
+            raise EngineError(
+                f"engines are checked on real samples: {len(self.samples)} samples and {len(self.reference)} outputs "
+                "of the original were given. Give at least one, and the original's output for each."
+            )
+        if self.scorer is not None:
+            self.scorer.of_original(self.reference)
+
+
+@dataclass(frozen=True)
+class KeptEngines:
+    """The engines that were built before, by their keys; ``bring`` copies one into a folder, and returns its report."""
+
+    keys: frozenset[str] = frozenset()
+    bring: Callable[[str, Path], VariantReport] | None = None
+
+
+NO_ENGINES = KeptEngines()
+
+
+def build_variants(
+    material: Material,
     *,
     spec: OptimizeSpec,
     folder: Path,
-    score: Score | None = None,
+    kept: KeptEngines = NO_ENGINES,
     report: Callable[[str], None] = lambda _: None,
 ) -> list[BuiltVariant]:
     """Try every engine of the spec, each in a process of its own, and return one report for each, in the spec's order.
@@ -55,24 +103,16 @@ def build_variants(  # noqa: PLR0913 - each is one thing that the caller has at 
     A candidate that crashes, hangs, is not installed or cannot run on this machine is reported as such, never fatal.
 
     Args:
-        onnx: What to build from, with one input and one output.
-        samples: Real inputs, shape (n, ...), n >= 1.
-        reference: The original's outputs for them, shape (n, ...).
-        spec: The engines, the batch sizes, the tolerances and the time limit.
+        material: What to build from, and what to hold against.
+        spec: The engines, the batch sizes, the tolerances and the limits.
         folder: Where engines are put, each in a folder named by its key; an older one of the same key is replaced.
-        score: Gives the pipeline's own metric for outputs of shape (n, ...), higher is better.
+        kept: What was built before; it is measured, and not built again.
         report: Is told one line at a time what is going on.
 
     Raises:
         EngineError: The model has several inputs or outputs, there are no samples, or the original's score is NaN.
     """
-    onnx.only_input()
-    if len(samples) == 0 or len(samples) != len(reference):
-        raise EngineError(
-            f"engines are checked on real samples: {len(samples)} samples and {len(reference)} outputs of the original "
-            "were given. Give at least one, and the original's output for each."
-        )
-    baseline_score = _baseline_score(score, reference)
+    material.check()
     folder.mkdir(parents=True, exist_ok=True)
     variants = []
     # Beside the results, so that putting a finished engine in place is one rename.
@@ -80,40 +120,68 @@ def build_variants(  # noqa: PLR0913 - each is one thing that the caller has at 
         tempfile.TemporaryDirectory(prefix=".trying-", dir=folder) as scratch,
         track("building engines", len(spec.engines), "engines") as advance,
     ):
-        samples_file = Path(scratch, "samples.npy")
-        np.save(samples_file, np.ascontiguousarray(samples), allow_pickle=False)
-        for engine in spec.engines:
-            report(f"{engine}: building, checking and measuring")
-            job = Job(engine=engine, onnx=onnx, samples=samples_file, folder=Path(scratch, engine), spec=spec)
-            tried = _checked(job, try_candidate(job), reference, score=score, baseline_score=baseline_score)
+        for job in _jobs(material, spec, Path(scratch)):
+            report(f"{job.engine}: building, checking and measuring")
+            tried = _checked(job, _tried(job, kept), material)
             variants.append(_kept(job, tried, folder))
-            report(f"{engine}: {_line(tried)}")
+            report(f"{job.engine}: {_line(tried)}")
             advance(1)
     return variants
 
 
-def _baseline_score(score: Score | None, reference: NDArray[Any]) -> float | None:
-    if score is None:
-        return None
-    found = float(score(reference))
-    if not math.isfinite(found):
-        raise EngineError(f"the score of the original's outputs is {found}: a number is needed there.")
-    return found
+def _jobs(material: Material, spec: OptimizeSpec, scratch: Path) -> Iterator[Job]:
+    calibration = material.samples if material.calibration is None else material.calibration
+    arrays = {"samples": material.samples, "calibration": calibration[: spec.calibration.samples]}
+    if material.golden is not None:
+        arrays["golden"] = material.golden
+    files = {}
+    for name, array in arrays.items():
+        files[name] = scratch / f"{name}.npy"
+        np.save(files[name], np.ascontiguousarray(array), allow_pickle=False)
+    for engine in spec.engines:
+        yield Job(
+            engine=engine,
+            onnx=material.onnx,
+            folder=scratch / engine,
+            spec=spec,
+            program=material.program,
+            samples=files["samples"],
+            calibration=files["calibration"],
+            golden=files.get("golden"),
+        )
 
 
-def _checked(
-    job: Job, tried: VariantReport, reference: NDArray[Any], *, score: Score | None, baseline_score: float | None
-) -> VariantReport:
+def _tried(job: Job, kept: KeptEngines) -> VariantReport:
+    """Try a candidate; its process says by the key whether it was built before, because its libraries are there."""
+    tried = try_candidate(job.model_copy(update={"known": tuple(sorted(kept.keys))}))
+    if kept.bring is None or not job.was_built.exists():
+        return tried
+    before = kept.bring(tried.key, job.engine_folder)
+    again = try_candidate(job.model_copy(update={"built": before.file}))
+    return again.model_copy(update={"build_s": before.build_s})
+
+
+def _checked(job: Job, tried: VariantReport, material: Material) -> VariantReport:
     if tried.status != "measured":
         return tried
+    spec, reference, scorer = job.spec, material.reference, material.scorer
     outputs = np.load(job.outputs, allow_pickle=False)
-    parity = compare(reference, outputs, atol=job.spec.atol, rtol=job.spec.rtol)
+    if is_exact(job.engine):
+        parity = compare(reference, outputs, atol=spec.atol, rtol=spec.rtol)
+    else:
+        parity = compare_loosely(reference, outputs, min_cosine=spec.min_cosine, min_agreement=spec.min_agreement)
     found: dict[str, Any] = {"parity": parity, "reason": parity.reason}
     # Outputs of another shape, or with NaN in them, are nothing that a score function must cope with.
-    if score is not None and baseline_score is not None and parity.max_abs is not None:
-        value = float(score(outputs))
-        found |= {"score": value, "score_drop": baseline_score - value}
-    return tried.model_copy(update=found)
+    if scorer is not None and parity.max_abs is not None:
+        score = scorer.of(outputs)
+        found |= {
+            "score": score,
+            "score_drop": scorer.of(reference) - score,
+            "score_interval": scorer.interval(outputs, spec=spec),
+            "drop_interval": scorer.drop_interval(reference, outputs, spec=spec),
+        }
+    judged = tried.model_copy(update=found)
+    return judged.model_copy(update={"objection": objection_to(judged, spec=spec, scored=scorer is not None)})
 
 
 def _kept(job: Job, tried: VariantReport, folder: Path) -> BuiltVariant:
@@ -131,9 +199,13 @@ def _line(tried: VariantReport) -> str:
         return tried.reason
     if tried.status != "measured" or tried.parity is None:
         return f"{tried.status}: {tried.reason}"
-    times = ", ".join(f"{latency.p50_ms:.3g} ms for a batch of {latency.batch}" for latency in tried.latency)
-    verdict = "equal to the original" if tried.parity.passed else f"not equal: {tried.parity.reason}"
-    return f"{times} (p50); {verdict}"
+    times = ", ".join(
+        f"{latency.p50_ms:.3g} ms for a batch of {latency.batch}"
+        for latency in tried.latency
+        if latency.threads == tried.latency[0].threads
+    )
+    same = "equal to the original" if is_exact(tried.engine) else "close to the original"
+    return f"{times} (p50); {same if tried.parity.passed else f'not equal: {tried.parity.reason}'}"
 
 
 def measure_original(
@@ -146,11 +218,14 @@ def measure_original(
         samples: Real inputs, shape (n, ...), n >= 1.
         spec: The batch sizes, the repetitions and the threads.
     """
-    with _torch_threads(spec.threads):
-        return tuple(
-            measure(call, batch_of(samples, size), warmup=spec.warmup, repetitions=spec.repetitions)
-            for size in spec.batch_sizes
-        )
+    # Torch alone can be told how many threads to use; another original is measured as it is.
+    found = []
+    for threads in spec.threads if "torch" in sys.modules else spec.threads[:1]:
+        with _torch_threads(threads):
+            for size in spec.batch_sizes:
+                once = measure(call, batch_of(samples, size), warmup=spec.warmup, repetitions=spec.repetitions)
+                found.append(once.model_copy(update={"threads": threads}))
+    return tuple(found)
 
 
 @contextmanager

@@ -17,7 +17,7 @@ def compare(reference: NDArray[Any], found: NDArray[Any], *, atol: float, rtol: 
 
     ``max_rel`` divides by ``|reference|``, or by ``atol`` where that is larger, so that a value next to zero does not
     drown the others. ``cosine`` is that of the worst sample. ``top1_agreement`` (0 to 1) is given for outputs of shape
-    (n, classes), classes >= 2.
+    (n, classes), classes >= 2, and for whole numbers of shape (n,), which are the classes themselves.
 
     Args:
         reference: The original's outputs, shape (n, ...), numbers.
@@ -41,6 +41,30 @@ def compare(reference: NDArray[Any], found: NDArray[Any], *, atol: float, rtol: 
         passed=outside == 0,
         reason=_words(outside, distance.size, max_abs, atol, rtol) if outside else "",
     )
+
+
+def compare_loosely(reference: NDArray[Any], found: NDArray[Any], *, min_cosine: float, min_agreement: float) -> Parity:
+    """Compare the outputs of an engine of less precision, which rounds all values; distances are as in ``compare``.
+
+    It passes if the worst sample's outputs point where the original's do, and the answers are the same often enough.
+
+    Args:
+        reference: The original's outputs, shape (n, ...), numbers.
+        found: The engine's outputs for the same samples.
+        min_cosine: The least cosine of a sample's outputs with the original's, -1 to 1.
+        min_agreement: The least share of samples with the same largest class, 0 to 1; for outputs that are classes.
+    """
+    parity = compare(reference, found, atol=0.0, rtol=0.0)
+    if parity.cosine is None:
+        return parity
+    reasons = []
+    if parity.cosine < min_cosine:
+        worst = f"the cosine of the worst sample with the original is {parity.cosine:.4f}"
+        reasons.append(f"{worst}, below {min_cosine:g}")
+    if parity.top1_agreement is not None and parity.top1_agreement < min_agreement:
+        share = f"{parity.top1_agreement:.4f} of the samples have the original's class"
+        reasons.append(f"{share}, {min_agreement:g} must")
+    return parity.model_copy(update={"passed": not reasons, "reason": "; ".join(reasons)})
 
 
 def _incomparable(reference: NDArray[Any], found: NDArray[Any]) -> str:
@@ -73,7 +97,7 @@ def _lowest_cosine(original: NDArray[np.float64], other: NDArray[np.float64]) ->
 def _top1(original: NDArray[Any], other: NDArray[Any]) -> float | None:
     match original.shape:
         case (_, classes) if classes > 1:
-            pass
-        case _:
-            return None
-    return float(np.mean(original.argmax(axis=1) == other.argmax(axis=1)))
+            return float(np.mean(original.argmax(axis=1) == other.argmax(axis=1)))
+        case (_,) if original.dtype.kind in "iub":
+            return float(np.mean(original == other))
+    return None

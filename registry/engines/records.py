@@ -49,7 +49,10 @@ class OnnxModel(Record):
 
 
 class Latency(StoredRecord):
-    """Measured latency of one batch size, in milliseconds a call, warm-up removed; throughput in samples a second."""
+    """Measured latency of one batch size, in milliseconds a call, warm-up removed; throughput in samples a second.
+
+    ``spread_ms`` is the distance between the first and the third quartile, ``threads`` what the engine might use.
+    """
 
     batch: int
     repetitions: int
@@ -57,6 +60,8 @@ class Latency(StoredRecord):
     p95_ms: float
     p99_ms: float
     samples_per_s: float
+    spread_ms: float | None = None
+    threads: int = 1
 
 
 class Parity(StoredRecord):
@@ -75,12 +80,22 @@ class Parity(StoredRecord):
     reason: str = ""
 
 
+class Interval(StoredRecord):
+    """Where a value lies with the given ``confidence`` (0.95 for 95 %)."""
+
+    low: float
+    high: float
+    confidence: float
+
+
 class VariantReport(StoredRecord):
     """One candidate, tried: ``measured`` ran here, ``built`` could not run on this machine, the others have no files.
 
     ``key`` is the sha256 of the canonical JSON of ``key_fields``; a variant is loaded only where its key fields match.
     ``score`` is the pipeline's own metric (0 to 1 for accuracy) on the samples, ``score_drop`` the original's minus it.
-    ``driver`` is the CUDA version of the driver that it was built under: not in the key, but a reason to check again.
+    ``objection`` says why it must not answer in the original's place, empty where it may.
+    ``driver`` is the CUDA version of the driver that it was built under, ``timing_cache`` the digest of the timings
+    that its builder started with: not in the key, but reasons to check again.
     """
 
     key: str
@@ -89,17 +104,27 @@ class VariantReport(StoredRecord):
     file: str | None = None
     status: Literal["measured", "built", "failed", "unavailable"]
     reason: str = ""
+    objection: str = ""
     parity: Parity | None = None
     score: float | None = None
     score_drop: float | None = None
+    score_interval: Interval | None = None
+    drop_interval: Interval | None = None
     latency: tuple[Latency, ...] = ()
     size_bytes: int | None = None
     build_s: float | None = None
     driver: str | None = None
+    timing_cache: str | None = None
 
     def latency_at(self, batch: int) -> Latency | None:
-        """Return what was measured at this batch size, if anything was."""
+        """Return what was measured at this batch size with the threads that serve, if anything was."""
         return next((latency for latency in self.latency if latency.batch == batch), None)
+
+    @property
+    def is_fit(self) -> bool:
+        """Whether it ran, and may answer in the original's place."""
+        same = self.parity is not None and self.parity.passed
+        return self.status == "measured" and same and not self.objection
 
 
 class Choice(StoredRecord):

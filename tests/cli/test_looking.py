@@ -103,7 +103,7 @@ def test_a_version_is_shown_by_any_of_its_names(
     modelway("models", "alias", "digits", "champion", "1")
     page = as_json("models", "show", *words)
     assert page["version"]["version"] == found
-    assert set(page) == {"version", "files", "engine", "variants"}
+    assert set(page) == {"version", "files", "engine", "variants", "judgement"}
     assert set(page["version"]) == VERSION_KEYS
     assert set(page["files"][0]) == {"path", "sha256", "size_bytes"}
 

@@ -94,7 +94,8 @@ def job_for(
     np.save(samples_file, samples, allow_pickle=False)
 
     def job(engine: EngineName) -> Job:
-        return Job(engine=engine, onnx=onnx, samples=samples_file, folder=tmp_path / engine, spec=spec)
+        folder = tmp_path / engine
+        return Job(engine=engine, onnx=onnx, samples=samples_file, calibration=samples_file, folder=folder, spec=spec)
 
     return job
 

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from registry.engines.onnx_file import check_onnx
-from registry.engines.optimize import build_variants, choose, measure_original
+from registry.engines.optimize import Material, build_variants, choose, measure_original
+from registry.engines.scoring import Scorer
 from registry.engines.session import open_onnx
 from registry.engines.spec import OptimizeSpec
 from registry.errors import EngineError
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from registry.engines.records import Latency, OnnxModel
 
     Call: TypeAlias = Callable[[NDArray[Any]], NDArray[Any]]
-    Score: TypeAlias = Callable[[NDArray[Any]], float]
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def on_cpu(spec: OptimizeSpec) -> OptimizeSpec:
 class Judge(NamedTuple):
     """What candidates are held against: a score for which the original is always right, and the original's times."""
 
-    accuracy: Score
+    scorer: Scorer
     baseline: tuple[Latency, ...]
 
 
@@ -46,7 +46,7 @@ class Judge(NamedTuple):
 def judge(reference: NDArray[Any], samples: NDArray[np.float32], torch_call: Call, spec: OptimizeSpec) -> Judge:
     """Return the judge for the network."""
     return Judge(
-        accuracy=lambda outputs: float(np.mean(outputs.argmax(axis=1) == reference.argmax(axis=1))),
+        scorer=Scorer(lambda outputs: float(np.mean(outputs.argmax(axis=1) == reference.argmax(axis=1)))),
         baseline=measure_original(torch_call, samples, spec=spec),
     )
 
@@ -57,7 +57,7 @@ def test_a_model_is_optimised_with_everything_that_can_be_had_here(
     lines: list[str] = []
     spec = OptimizeSpec(batch_sizes=(1, 8), repetitions=20)
     cpu, gpu = build_variants(
-        onnx, samples, reference, spec=spec, folder=tmp_path, score=judge.accuracy, report=lines.append
+        Material(onnx, samples, reference, scorer=judge.scorer), spec=spec, folder=tmp_path, report=lines.append
     )
     assert (cpu.status, cpu.score, cpu.score_drop) == ("measured", 1.0, 0.0)
     assert cpu.parity is not None
@@ -77,7 +77,7 @@ def test_a_model_is_optimised_with_everything_that_can_be_had_here(
 def test_a_variants_folder_runs_by_itself_and_is_not_part_of_its_json(
     onnx: OnnxModel, samples: NDArray[np.float32], reference: NDArray[Any], on_cpu: OptimizeSpec, tmp_path: Path
 ) -> None:
-    (variant,) = build_variants(onnx, samples, reference, spec=on_cpu, folder=tmp_path)
+    (variant,) = build_variants(Material(onnx, samples, reference), spec=on_cpu, folder=tmp_path)
     assert variant.folder is not None
     assert [path.name for path in variant.folder.iterdir()] == ["model.onnx"]
     np.testing.assert_allclose(open_onnx(variant.folder / "model.onnx")(samples), reference, atol=1e-5)
@@ -87,10 +87,10 @@ def test_a_variants_folder_runs_by_itself_and_is_not_part_of_its_json(
 def test_a_second_run_puts_the_same_variant_in_the_same_place(
     onnx: OnnxModel, samples: NDArray[np.float32], reference: NDArray[Any], on_cpu: OptimizeSpec, tmp_path: Path
 ) -> None:
-    (first,) = build_variants(onnx, samples, reference, spec=on_cpu, folder=tmp_path)
+    (first,) = build_variants(Material(onnx, samples, reference), spec=on_cpu, folder=tmp_path)
     assert first.folder is not None
     (first.folder / "model.onnx").write_bytes(b"half written")
-    (second,) = build_variants(onnx, samples, reference, spec=on_cpu, folder=tmp_path)
+    (second,) = build_variants(Material(onnx, samples, reference), spec=on_cpu, folder=tmp_path)
     assert second.folder == first.folder
     assert (first.folder / "model.onnx").read_bytes() == onnx.path.read_bytes()
 
@@ -102,7 +102,8 @@ def test_weights_in_a_file_of_their_own_go_with_the_variant(
     onnx_package.save(
         onnx_package.load(onnx.path), path, save_as_external_data=True, location="large.bin", size_threshold=1024
     )
-    (variant,) = build_variants(check_onnx(path), samples, reference, spec=on_cpu, folder=tmp_path / "variants")
+    built = build_variants(Material(check_onnx(path), samples, reference), spec=on_cpu, folder=tmp_path / "variants")
+    (variant,) = built
     assert variant.status == "measured"
     assert variant.folder is not None
     assert sorted(file.name for file in variant.folder.iterdir()) == ["large.bin", "model.onnx"]
@@ -115,7 +116,7 @@ def test_a_variant_with_other_answers_is_kept_as_not_equal_and_not_chosen(
     spec = OptimizeSpec(engines=("onnxruntime",), batch_sizes=(1,), repetitions=5)
     shifted = reference + np.float32(1)
     (variant,) = build_variants(
-        onnx, samples, shifted, spec=spec, folder=tmp_path, score=judge.accuracy, report=lines.append
+        Material(onnx, samples, shifted, scorer=judge.scorer), spec=spec, folder=tmp_path, report=lines.append
     )
     assert variant.status == "measured"
     assert variant.parity is not None
@@ -133,7 +134,9 @@ def test_outputs_of_another_shape_are_not_scored(
         assert outputs.shape == (70, 3)
         return 1.0
 
-    (variant,) = build_variants(onnx, samples, reference[:, :3], spec=on_cpu, folder=tmp_path, score=score)
+    (variant,) = build_variants(
+        Material(onnx, samples, reference[:, :3], scorer=Scorer(score)), spec=on_cpu, folder=tmp_path
+    )
     assert variant.score is None
     assert variant.reason == "the original gives shape (70, 3), the engine (70, 10)"
 
@@ -144,7 +147,7 @@ def test_a_candidate_that_fails_does_not_stop_the_others(
     damaged = tmp_path / "damaged.onnx"
     damaged.write_bytes(b"no protobuf at all")
     model = onnx.model_copy(update={"path": damaged, "files": (damaged.name,)})
-    variants = build_variants(model, samples, reference, spec=spec, folder=tmp_path / "variants")
+    variants = build_variants(Material(model, samples, reference), spec=spec, folder=tmp_path / "variants")
     assert [variant.engine for variant in variants] == ["onnxruntime", "tensorrt"]
     assert variants[0].status == "failed"
     assert variants[1].status in {"failed", "unavailable"}
@@ -164,7 +167,7 @@ def test_a_model_with_two_inputs_is_refused_before_anything_is_built(
     )
     model = check_onnx(tmp_path / "sum.onnx")
     with pytest.raises(EngineError, match="it has the inputs left, right and the outputs sum"):
-        build_variants(model, samples, reference, spec=spec, folder=tmp_path / "variants")
+        build_variants(Material(model, samples, reference), spec=spec, folder=tmp_path / "variants")
     assert not (tmp_path / "variants").exists()
 
 
@@ -172,9 +175,13 @@ def test_samples_without_answers_and_a_score_that_is_no_number_are_refused(
     onnx: OnnxModel, samples: NDArray[np.float32], reference: NDArray[Any], spec: OptimizeSpec, tmp_path: Path
 ) -> None:
     with pytest.raises(EngineError, match="70 samples and 3 outputs of the original were given"):
-        build_variants(onnx, samples, reference[:3], spec=spec, folder=tmp_path / "variants")
+        build_variants(Material(onnx, samples, reference[:3]), spec=spec, folder=tmp_path / "variants")
     with pytest.raises(EngineError, match="the score of the original's outputs is nan"):
-        build_variants(onnx, samples, reference, spec=spec, folder=tmp_path / "variants", score=lambda _: np.nan)
+        build_variants(
+            Material(onnx, samples, reference, scorer=Scorer(lambda _: np.nan)),
+            spec=spec,
+            folder=tmp_path / "variants",
+        )
     assert not (tmp_path / "variants").exists()
 
 
@@ -205,5 +212,5 @@ def test_a_session_is_given_inputs_by_name_and_refuses_what_does_not_fit(
 def test_key_fields_survive_json(
     onnx: OnnxModel, samples: NDArray[np.float32], reference: NDArray[Any], on_cpu: OptimizeSpec, tmp_path: Path
 ) -> None:
-    (variant,) = build_variants(onnx, samples, reference, spec=on_cpu, folder=tmp_path)
+    (variant,) = build_variants(Material(onnx, samples, reference), spec=on_cpu, folder=tmp_path)
     assert json.loads(variant.model_dump_json())["key_fields"] == variant.key_fields

@@ -64,8 +64,11 @@ def test_what_cannot_be_compared_fails_in_words(
 
 def test_outputs_that_are_no_table_of_classes_have_no_top1() -> None:
     assert compare(ORIGINAL[:, :1], ORIGINAL[:, :1], atol=0, rtol=0).top1_agreement is None
-    labels = np.array([3, 1, 4])
-    assert compare(labels, labels, atol=0, rtol=0).top1_agreement is None
+    assert compare(ORIGINAL[:, 0], ORIGINAL[:, 0], atol=0, rtol=0).top1_agreement is None
+
+
+def test_whole_numbers_are_the_classes_themselves() -> None:
+    assert compare(np.array([3, 1, 4, 1]), np.array([3, 1, 4, 5]), atol=0, rtol=0).top1_agreement == 0.75
 
 
 def test_the_cosine_is_that_of_the_worst_sample_and_knows_zero_vectors() -> None:

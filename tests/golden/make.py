@@ -31,11 +31,14 @@ from registry import (
     ModelStage,
     PromotionPolicy,
 )
+from registry.artifacts import entry_of, manifest_of
 from registry.encoding import canonical_json, digest_of, readable_json
 from registry.endpoints.desired import Desired, EndpointMachine, Failed, Observed, Stopped, Wanted
 from registry.endpoints.serving import RunningServer
+from registry.engines.judgement import JudgedOn, JudgedSamples, Judgement, Pivot, judgement_name
 from registry.engines.key import engine_key
-from registry.engines.records import Latency, Parity, VariantReport
+from registry.engines.records import Interval, Latency, Parity, VariantReport
+from registry.engines.signatures import EngineSigner, signed
 from registry.errors import ModelNotFoundError
 from registry.events import DeployedAt, VariantAdded, VariantChosen
 from registry.guard import EndpointNamed, RootMachine
@@ -294,7 +297,54 @@ def engines(folder: Path) -> None:
     models.store.replace("endpoints/main/observed.json", readable_json(seen))
 
 
-def _variant(models: ModelRegistry, log: EventLog[Any, Any], precision: str, *, p50_ms: float) -> str:
+def judged(folder: Path) -> None:
+    """A registry that takes only signed engines, one that is signed, and the evidence of two choices."""
+    models = ModelRegistry(folder, actor=ADA)
+    signer = EngineSigner(GRACE, _key(b"2"))
+    models.set_guard(Guard(signers={GRACE: public_of(signer.private_pem)}, signed_engines=True))
+    models.register("digits", b"an onnx file", version=1)
+    log = EventLog(models.store, "models/digits/", ModelMachine())
+    key = _variant(models, log, "int8", p50_ms=0.4, signer=signer)
+    (report,) = (one.report for one in models.get_variants("digits", 1))
+    baseline = (
+        Latency(batch=1, repetitions=9, p50_ms=2.0, p95_ms=2.5, p99_ms=3.0, samples_per_s=500.0, spread_ms=0.1),
+    )
+    for chosen, reason in ((None, "the original stays"), (key, "5.0 times as fast")):
+        picture = f"a picture of {reason}".encode()
+        evidence = Judgement(
+            model="digits",
+            version="v1",
+            at=datetime(2026, 1, 5, 12, tzinfo=UTC),
+            by=ADA,
+            machine=JudgedOn(os="linux", arch="x86_64", processor="a processor", cores=2, memory_bytes=1 << 34),
+            spec={"engines": ["onnxruntime-int8"]},
+            onnx=Pivot(sha256="ab" * 32, opset=20, ir_version=10, files=("model.onnx",), parity=report.parity),
+            samples=JudgedSamples(count=5, source="given", digest="sha256:" + "cd" * 32),
+            baseline=baseline,
+            baseline_score=0.97,
+            baseline_interval=Interval(low=0.95, high=0.99, confidence=0.95),
+            candidates=(report,),
+            chosen=chosen,
+            reason=reason,
+            manifest=manifest_of([entry_of("pareto.png", picture)]),
+        )
+        data = readable_json(evidence)
+        place = f"models/digits/versions/v1/variants/{judgement_name(digest_of(data))}"
+        models.store.create(f"{place}/pareto.png", picture)
+        models.store.create(f"{place}/judgement.json", data)
+        choice = EngineChoice(key=chosen, reason=reason, baseline=baseline, judgement=digest_of(data))
+        log.append(lambda _, choice=choice: VariantChosen(version="1", choice=choice), actor=ADA)  # type: ignore[misc]
+    models.set_alias("digits", "canary", 1)
+
+
+def _variant(
+    models: ModelRegistry,
+    log: EventLog[Any, Any],
+    precision: str,
+    *,
+    p50_ms: float,
+    signer: EngineSigner | None = None,
+) -> str:
     data = f"an engine in {precision}".encode()
     fields = {"engine": "onnxruntime", "onnx_sha256": "ab" * 32, "precision": precision, "threads": 1}
     key = engine_key(fields)
@@ -312,9 +362,8 @@ def _variant(models: ModelRegistry, log: EventLog[Any, Any], precision: str, *, 
         size_bytes=len(data),
         build_s=0.25,
     )
-    metadata = readable_json(
-        Variant(report=report, manifest=Manifest(digest=listed, size_bytes=len(data), files=(entry,)))
-    )
+    variant = Variant(report=report, manifest=Manifest(digest=listed, size_bytes=len(data), files=(entry,)))
+    metadata = readable_json(signed(variant, "digits", "v1", signer))
     models.store.create(f"{folder}/model.onnx", data)
     models.store.create(f"{folder}/metadata.json", metadata)
     log.append(lambda _: VariantAdded(version="1", key=key, digest=digest_of(metadata)), actor=ADA)
@@ -447,6 +496,7 @@ SCENES: dict[str, Scene] = {
     "semantic-with-deleted-and-aliases": semantic,
     "long-logs-with-checkpoints": long_logs,
     "variants-and-endpoints": engines,
+    "judged-engines": judged,
     "crashed-registrations": crashed,
     "unknown-fields": unknown_fields,
 }

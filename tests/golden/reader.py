@@ -40,7 +40,8 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "Approval": {"reason": "", "method": "asserted", "signature": None},
     "ApprovalRequest": {"expires_at": None, "registry": ""},
     "Desired": {"variant": None, "target": "local", "why": ""},
-    "EngineChoice": {"speedup": None, "baseline": [], "baseline_score": None},
+    "EngineChoice": {"speedup": None, "baseline": [], "baseline_score": None, "judgement": None},
+    "Latency": {"spread_ms": None, "threads": 1},
     "Guard": {
         "require_approval": [],
         "approvers": [],
@@ -48,6 +49,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "allow_self_approval": False,
         "min_approvals": 1,
         "signers": {},
+        "signed_engines": False,
         "strict_path": False,
         "policies": {},
     },
@@ -70,6 +72,7 @@ PARTS = {
     "approval_asked": {"request": "ApprovalRequest"},
     "approval_answered": {"answer": "Approval"},
     "variant_chosen": {"choice": "EngineChoice"},
+    "EngineChoice": {"baseline": "Latency"},
     "guard_set": {"guard": "Guard"},
     "wanted": {"desired": "Desired"},
     "Description": {"metrics": "ModelMetrics"},
@@ -380,6 +383,10 @@ def check_content(folder: Path, version: Json) -> Json:
         check_files(folder / "variants" / key, variant["manifest"])
         if digest(canonical(variant["report"]["key_fields"])) != f"sha256:{key}":
             raise Damaged(f"{folder}: the variant {key} has other key fields")
+    if version["choice"] and version["choice"]["judgement"]:
+        recorded = version["choice"]["judgement"]
+        place = folder / "variants" / f"judged-{recorded.removeprefix('sha256:')}"
+        check_files(place, read_recorded(place / "judgement.json", recorded)["manifest"])
     return files
 
 
@@ -405,11 +412,11 @@ def check_files(folder: Path, manifest: Json | None) -> Json:
 def read_registry(root: Path) -> Json:
     """Return everything that the registry holds, verified."""
     identity = parse(root / "registry.json")
-    state, _ = read_log(root, no_root(), fold_root, "root/2")
+    state, _ = read_log(root, no_root(), fold_root, "root/3")
     models = {}
     for name in state["models"]:
         folder = root / "models" / name
-        model, last = read_log(folder, no_model(), fold_model, "model/3")
+        model, last = read_log(folder, no_model(), fold_model, "model/4")
         if model["guard"] > state["guard_number"]:
             raise Damaged(f"{name} was told of a guard that the registry's own log does not have")
         seen = {key: version for key, version in model["versions"].items() if version["status"] == "registered"}

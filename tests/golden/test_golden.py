@@ -262,7 +262,8 @@ def test_what_must_be_refused_is_refused_by_both_readers(golden: Path, tmp_path:
 @pytest.mark.parametrize(
     ("name", "file", "old", "new"),
     [
-        ("1.1/long-logs-with-checkpoints", "models/digits/checkpoints/*32.json", b'"production":', b'"production" :'),
+        ("1.2/long-logs-with-checkpoints", "models/digits/checkpoints/*32.json", b'"production":', b'"production" :'),
+        ("1.2/judged-engines", "models/digits/versions/v1/variants/judged-*/judgement.json", b"int8", b"fp16"),
         ("1.1/long-logs-with-checkpoints", "models/digits/log/*20.json", b'"canary"', b'"Canary"'),
         ("1/variants-and-endpoints", "models/digits/versions/v1/variants/*/model.onnx", b"engine", b"Engine"),
         ("1/variants-and-endpoints", "models/digits/versions/v1/variants/*/metadata.json", b"measured", b"built"),
@@ -273,14 +274,14 @@ def test_the_second_reader_would_see_a_changed_byte(
     name: str, file: str, old: bytes, new: bytes, tmp_path: Path
 ) -> None:
     folder = _copy(HERE / f"format-{name}", tmp_path)
-    path, *_ = folder.glob(file)
-    path.write_bytes(path.read_bytes().replace(old, new))
+    for path in [*folder.glob(file)]:
+        path.write_bytes(path.read_bytes().replace(old, new))
 
     assert _second_reader(folder).returncode == 1
 
 
 def test_the_second_reader_would_see_a_checkpoint_that_lies(tmp_path: Path) -> None:
-    folder = _copy(HERE / "format-1.1" / "long-logs-with-checkpoints", tmp_path)
+    folder = _copy(HERE / "format-1.2" / "long-logs-with-checkpoints", tmp_path)
     path = folder / "models" / "digits" / "checkpoints" / "000000000048.json"
     head, _, state = path.read_bytes().partition(b',"state":')
     lie = state.removesuffix(b"}").replace(b'"stage":"archived"', b'"stage":"staging"')

@@ -19,6 +19,7 @@ from pydantic.fields import FieldInfo
 
 from registry.core import RegistryIdentity
 from registry.endpoints.desired import EndpointEvent, EndpointMachine, EndpointState, Observed
+from registry.engines.judgement import Judgement
 from registry.events import ModelEvent
 from registry.frameworks.kinds import ModelFramework
 from registry.guard import RootEvent, RootMachine, RootState
@@ -63,6 +64,7 @@ STORED = (
     Sidecar,
     Status,
     Variant,
+    Judgement,
     Observed,
 )
 TABLE = re.compile(

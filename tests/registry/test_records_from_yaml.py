@@ -67,7 +67,8 @@ def test_a_mistake_in_a_spec_is_told_with_its_line_before_anything_is_looked_up(
 @pytest.mark.parametrize(
     ("spec", "mistake"),
     [
-        ({"engines": ("cuda",)}, r"the spec: engines\.0: must be 'onnxruntime' or 'tensorrt'; found 'cuda'"),
+        ({"engines": ("cuda",)}, r"the spec: engines\.0: must be 'onnxruntime', .* or 'tensorrt-fp8'; found 'cuda'"),
+        ({"threads": [1, 0]}, r"the spec: threads: .*must be 1 or more, or a list of such numbers; found \[1, 0\]"),
         ({"engine": []}, r"the spec: engine: there is no such key: engine\. Did you mean engines\?"),
         ({"batch": {"min": 9, "opt": 8}}, "the spec: batch: a batch range needs"),
     ],
