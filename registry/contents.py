@@ -48,8 +48,8 @@ class Contents:
             known.update(self._files(folder, manifest, advance))
             for key, digest in version.variants.items():
                 known.update(self._variant(f"{folder}/variants/{key}", digest))
-            if version.choice is not None and version.choice.judgement is not None:
-                known.update(self._judgement(f"{folder}/variants", version.choice.judgement))
+            for digest in self._judged(f"{folder}/variants/{JUDGED}", version):
+                known.update(self._judgement(f"{folder}/variants", digest))
         if sidecar is not None:  # without it nobody can tell which files are the version's own
             self._extra(folder, known)
 
@@ -72,6 +72,13 @@ class Contents:
             yield from self._files(folder, variant.manifest, lambda _amount: None)
         else:
             yield from (key for key in self._listed if key.startswith(f"{folder}/"))
+
+    def _judged(self, start: str, version: VersionState) -> set[str]:
+        """Return the digests of a version's judgements: the one that the log names, and those before it."""
+        named = {key.removeprefix(start).partition("/")[0] for key in self._listed if key.startswith(start)}
+        last = None if version.choice is None else version.choice.judgement
+        # Each stands in a folder that is named by its own digest, so that nothing else need tell what it was.
+        return {f"sha256:{name}" for name in named} | ({last} if last else set())
 
     def _judgement(self, folder: str, digest: str) -> Iterator[str]:
         place = f"{folder}/{judgement_name(digest)}"
@@ -124,10 +131,7 @@ class Contents:
 
     def _extra(self, folder: str, known: set[str]) -> None:
         for key in sorted(self._listed - known):
-            if key.startswith(f"{folder}/variants/{JUDGED}"):
-                mend = "Keep it: it tells why another engine served before."
-                self.findings.remark("extra", key, "it is the evidence of another choice", mend=mend)
-            elif key.startswith(f"{folder}/variants/"):
+            if key.startswith(f"{folder}/variants/"):
                 mend = "`modelway models gc` removes it, unless it is being written at this moment."
                 self.findings.remark("extra", key, "it is of an engine that was never finished", mend=mend)
             else:

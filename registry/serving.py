@@ -34,7 +34,7 @@ from registry.versions import VersionRef
 
 if TYPE_CHECKING:
     from registry.endpoints.local import LocalServers
-    from registry.endpoints.serving import Runtime
+    from registry.engines.fitting import Fitting
 
 
 SERVED = ("onnxruntime", "openvino")
@@ -114,7 +114,7 @@ class Serving(Deriving):
             model=metadata.name,
             version=metadata.version,
             metadata_digest=metadata.metadata_digest,
-            variant=self._servable(metadata),
+            variant=self._servable(metadata).key,
             target=target or "local",
             why=why,
         )
@@ -196,8 +196,8 @@ class Serving(Deriving):
         except FileNotFoundError:
             return None
 
-    def _servable(self, version: ModelVersion) -> str | None:
-        """Return the key of the engine to serve, None for the version's own ONNX."""
+    def _servable(self, version: ModelVersion) -> Fitting:
+        """Return the engine to serve, with no key for the version's own ONNX."""
         own = version.framework is ModelFramework.ONNX
         fitting = self.fit_engine(version.name, version.version, families=SERVED, needed=not own)
         if fitting.key is None and not own:
@@ -205,7 +205,7 @@ class Serving(Deriving):
                 f"{version.full_name} has no engine that a local endpoint runs on this machine: {fitting.words}; "
                 f"run `modelway models optimize {version.name} {version.version} --spec FILE` first."
             )
-        return fitting.key
+        return fitting
 
     def _converge(
         self, endpoint: str, log: EventLog[EndpointState, EndpointEvent], state: EndpointState, *, actor: str | None
@@ -235,12 +235,15 @@ class Serving(Deriving):
         self._append_existing(desired.model, decide, actor=actor)
 
     def _bring_up(self, endpoint: str, generation: int, desired: Desired) -> Observed:
+        from registry.engines.backends import family_of
+
         samples = self.load_samples(desired.model, desired.version)
-        runtime = self._runtime(desired)
+        fitting = self._wanted_engine(desired)
+        engine = fitting.engine or "onnxruntime"
         server, golden = self._servers(endpoint).bring_up(
             generation,
             desired,
-            runtime=runtime,
+            runtime="openvino" if family_of(engine) == "openvino" else "onnxruntime",
             fetch_engine=lambda folder: self._fetch_engine(desired, folder),
             samples=samples,
         )
@@ -248,12 +251,24 @@ class Serving(Deriving):
             endpoint=endpoint,
             generation=generation,
             desired=desired,
-            engine=runtime,
+            engine=engine,
+            why_engine=fitting.words,
             server=server,
             host=_this_host(),
             golden=golden,
             since=clock.now(),
         )
+
+    def _wanted_engine(self, desired: Desired) -> Fitting:
+        """Return the engine that a generation names, and why it is this one."""
+        from registry.engines.fitting import Fitting
+
+        fitting = self._servable(self.get_version(desired.model, desired.version))
+        if fitting.key == desired.variant:
+            return fitting
+        variants = self.get_variants(desired.model, desired.version)
+        named = next((one.report.engine for one in variants if one.key == desired.variant), None)
+        return Fitting(key=desired.variant, engine=named, words="it was wanted, and serves until another is deployed")
 
     def _servers(self, endpoint: str) -> LocalServers:
         import platformdirs
@@ -261,16 +276,6 @@ class Serving(Deriving):
         from registry.endpoints.local import LocalServers
 
         return LocalServers(endpoint, platformdirs.user_state_path("modelway") / self.identity.id / endpoint)
-
-    def _runtime(self, desired: Desired) -> Runtime:
-        """Return what opens the engine that is wanted."""
-        from registry.engines.backends import family_of
-
-        if desired.variant is None:
-            return "onnxruntime"
-        variants = self.get_variants(desired.model, desired.version)
-        engine = next((one.report.engine for one in variants if one.key == desired.variant), "onnxruntime")
-        return "openvino" if family_of(engine) == "openvino" else "onnxruntime"
 
     def _fetch_engine(self, desired: Desired, to: Path) -> FileEntry:
         if desired.variant is not None:

@@ -48,11 +48,16 @@ def deploy(  # noqa: PLR0913 - each is an option of the command line
     """Serve a version at an endpoint, the one in production unless another is asked for; it is checked first."""
     from registry.cli.progress import RichProgress
 
+    registry = ctx.obj.open()
     with RichProgress():
-        deployed = ctx.obj.open().deploy_model(name, version, stage, endpoint_name, target=target)
+        deployed = registry.deploy_model(name, version, stage, endpoint_name, target=target)
     from registry.cli.summaries import page_of_endpoint
 
     endpoint, served = deployed.endpoint, deployed.metadata
+    choice = registry.get_choice(served.name, served.version)
+    seen = endpoint.observed
+    if seen is not None and seen.desired.variant != choice.key and seen.why_engine:
+        _report(f"engine: {seen.why_engine}")
     ctx.obj.tell(
         page_of_endpoint(endpoint),
         f"{served.full_name} serves at {endpoint.name}: {endpoint.url}",

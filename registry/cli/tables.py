@@ -171,7 +171,7 @@ def of_endpoint(page: EndpointPage) -> Table:
 
 def _facts_of_process(seen: Observed) -> Iterator[tuple[str, str]]:
     yield "process", f"{seen.server.pid} on {seen.host}, since {_time(seen.since)}"
-    yield "engine", seen.engine
+    yield "engine", seen.engine + (f": {seen.why_engine}" if seen.why_engine else "")
     if seen.golden is not None:
         yield "golden samples", f"{seen.golden.samples}, largest difference {_number(seen.golden.max_abs)}"
 

@@ -103,13 +103,17 @@ class EndpointMachine:
 
 
 class Observed(StoredRecord):
-    """``observed.json``: which generation was last seen serving, as which process of which host."""
+    """``observed.json``: which generation was last seen serving, as which process of which host.
+
+    ``why_engine`` says why this engine serves and no other, such as that the one chosen does not fit the machine.
+    """
 
     format: int = FORMAT
     endpoint: str
     generation: int
     desired: Desired
     engine: str
+    why_engine: str = ""
     server: RunningServer
     host: str
     golden: Parity | None = None

@@ -112,7 +112,8 @@ def points_of(
     ]
     for one in candidates:
         if (latency := one.latency_at(size)) is not None:
-            cosine = None if one.parity is None else one.parity.cosine
+            # Rounding alone must not make a worse engine of one that computes the same.
+            cosine = None if one.parity is None or one.parity.cosine is None else round(one.parity.cosine, 6)
             accuracy = one.score if scored else cosine
             rows.append((one.engine, one.key, latency, accuracy, one.score_interval, one.is_fit))
     front = pareto_front([(row[2].p50_ms, row[3] if row[3] is not None else float("-inf")) for row in rows])

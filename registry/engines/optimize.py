@@ -122,7 +122,7 @@ def build_variants(
     ):
         for job in _jobs(material, spec, Path(scratch)):
             report(f"{job.engine}: building, checking and measuring")
-            tried = _checked(job, _tried(job, kept), material)
+            tried = _checked(job, _tried(job, kept, report), material)
             variants.append(_kept(job, tried, folder))
             report(f"{job.engine}: {_line(tried)}")
             advance(1)
@@ -151,11 +151,12 @@ def _jobs(material: Material, spec: OptimizeSpec, scratch: Path) -> Iterator[Job
         )
 
 
-def _tried(job: Job, kept: KeptEngines) -> VariantReport:
+def _tried(job: Job, kept: KeptEngines, report: Callable[[str], None]) -> VariantReport:
     """Try a candidate; its process says by the key whether it was built before, because its libraries are there."""
     tried = try_candidate(job.model_copy(update={"known": tuple(sorted(kept.keys))}))
     if kept.bring is None or not job.was_built.exists():
         return tried
+    report(f"{job.engine}: it was built before, and is only measured")
     before = kept.bring(tried.key, job.engine_folder)
     again = try_candidate(job.model_copy(update={"built": before.file}))
     return again.model_copy(update={"build_s": before.build_s})

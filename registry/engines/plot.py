@@ -25,6 +25,7 @@ def pareto_plot(points: Sequence[Point], *, title: str, accuracy: str) -> bytes:
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import FormatStrFormatter
 
     figure = Figure(figsize=_SIZE_INCHES, dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
@@ -34,6 +35,8 @@ def pareto_plot(points: Sequence[Point], *, title: str, accuracy: str) -> bytes:
     for point in shown:
         _mark(axes, point)
     axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axes.xaxis.set_minor_formatter(FormatStrFormatter("%g"))
     axes.margins(x=0.25, y=0.25)
     batch = points[0].latency.batch
     axes.set_xlabel(f"latency of a batch of {batch} in ms (p50, with the quartiles' distance as a bar)")
