@@ -190,6 +190,14 @@ def test_an_engine_for_ampere_and_above_is_refused_below_it_in_words(
     assert on("7.5") == "it was built for compute capability 8.0 and above, a GPU has 7.5"
 
 
+def test_a_key_from_before_there_were_precisions_still_fits(rtx: TensorRt, onnx: OnnxModel, spec: OptimizeSpec) -> None:
+    here = this_machine()
+    fields = key_of(rtx, onnx, batch=spec.batch).model_dump(mode="json")
+    for name in ("precision", "recipe", "calibration_sha256", "plugins"):
+        del fields[name]
+    assert mismatch(fields, machine=Machine(os=here.os, arch=here.arch, gpu=_gpu("8.9"))) is None
+
+
 def test_the_timing_cache_belongs_to_one_version_on_one_gpu(rtx: TensorRt) -> None:
     def file(version: str, compute_capability: str) -> str:
         gpu = _gpu(compute_capability)
