@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ from registry.events import VariantAdded, VariantChosen
 from registry.log import Snapshot
 from registry.moving import Moving
 from registry.records import EngineChoice, ModelVersion, Variant
+from registry.scratch import scratch_folder
 from registry.state import ModelState
 from registry.store import AlreadyExistsError
 from registry.variants import Variants
@@ -83,21 +85,22 @@ class Deriving(Variants, Moving):
             InvalidInputError: No samples, a spec that cannot be, or a key that is none of the registry's signers.
             RefusedError: The registry takes only signed engines, and no key was given.
         """
+        from registry.engines.judging import Original, judge
+        from registry.engines.scoring import Scorer
+
         spec = _spec(spec)
         found = self.get_version(name, version)
         if self._read(name).state.recall("variant_chosen", idempotency_key):
             return self.get_variants(name, version)
         signer = engine_signer(self.guard, signing_key)
-        with tempfile.TemporaryDirectory(prefix="modelway-") as scratch, self._fetched(name, version) as folder:
-            from registry.engines.judging import Original, judge
-            from registry.engines.scoring import Scorer
-
+        with scratch_folder() as scratch, _room_in(scratch, found):
+            folder = self.download(name, found.version, scratch / "version", progress=False)
             loaded = self.load_model(name, found.version).model
-            original = Original.of(loaded, found, folder, samples=samples, scratch=Path(scratch), spec=spec)
+            original = Original.of(loaded, found, folder, samples=samples, scratch=scratch, spec=spec)
             judged = judge(
                 original,
                 spec,
-                Path(scratch, "engines"),
+                scratch / "engines",
                 scorer=None if score is None else Scorer(score, labels),
                 calibration=calibration,
                 kept=self._kept(found),
@@ -201,6 +204,20 @@ class Deriving(Variants, Moving):
             except AlreadyExistsError:  # an earlier try, of the very same evidence
                 continue
         return judged.choice.model_copy(update={"judgement": digest_of(data)})
+
+
+@contextmanager
+def _room_in(scratch: Path, version: ModelVersion) -> Iterator[None]:
+    """Tell in words that this machine's disk is full; what the store refuses is told by the store."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in {None, errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:  # numpy gives no number
+            raise
+        raise EngineError(
+            f"the engines of {version.full_name} could not be built: {error.strerror or error}, in {scratch.parent}. "
+            "Make room there, or name another folder in TMPDIR. The version is as it was."
+        ) from error
 
 
 def _plan_choice(

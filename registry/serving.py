@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from registry import clock
 from registry.base import StoredRecord
-from registry.deriving import Deriving
+from registry.bringing_up import BringingUp, runs_here, this_host
 from registry.encoding import parse_record, readable_json
 from registry.endpoints.desired import (
     Desired,
@@ -20,25 +18,15 @@ from registry.endpoints.desired import (
     Stopped,
     Wanted,
 )
-from registry.errors import EndpointError, EndpointNotFoundError, ModelwayError
+from registry.errors import EndpointNotFoundError, ModelwayError
 from registry.events import DeployedAt
-from registry.frameworks.kinds import ModelFramework
 from registry.guard import EndpointNamed, RootState
-from registry.loading import manifest_in
 from registry.log import EventLog, Snapshot
 from registry.names import check_name, near
-from registry.records import FileEntry, ModelVersion
+from registry.records import ModelVersion
 from registry.stages import ModelStage
 from registry.state import ModelState
 from registry.versions import VersionRef
-
-if TYPE_CHECKING:
-    from registry.endpoints.local import LocalServers
-    from registry.engines.fitting import Fitting
-
-
-SERVED = ("onnxruntime", "openvino")
-"""The backends that a local endpoint opens engines of."""
 
 
 class Endpoint(StoredRecord):
@@ -72,7 +60,7 @@ class DeployedModel:
         return iter((self.model, self.endpoint, self.metadata))
 
 
-class Serving(Deriving):
+class Serving(BringingUp):
     """The verbs that make versions serve."""
 
     def deploy_model(  # noqa: PLR0913 - the public interface
@@ -140,7 +128,7 @@ class Serving(Deriving):
         if name not in names:
             raise EndpointNotFoundError(name, near(name, names))
         state, observed = self._endpoint_log(name).read().state, self._observed(name)
-        running = observed is not None and _runs_here(observed)
+        running = observed is not None and runs_here(observed)
         return Endpoint(
             name=name, generation=state.generation, desired=state.desired, observed=observed, running=running
         )
@@ -174,8 +162,8 @@ class Serving(Deriving):
             EndpointError: It could not be brought up.
         """
         endpoint = self.get_endpoint(name)
-        here = endpoint.observed is not None and endpoint.observed.host == _this_host()
-        if endpoint.desired is None or not here or (endpoint.observed and _runs_here(endpoint.observed)):
+        here = endpoint.observed is not None and endpoint.observed.host == this_host()
+        if endpoint.desired is None or not here or (endpoint.observed and runs_here(endpoint.observed)):
             return False
         log = self._endpoint_log(name)
         self._converge(name, log, log.read().state, actor=actor)
@@ -196,23 +184,12 @@ class Serving(Deriving):
         except FileNotFoundError:
             return None
 
-    def _servable(self, version: ModelVersion) -> Fitting:
-        """Return the engine to serve, with no key for the version's own ONNX."""
-        own = version.framework is ModelFramework.ONNX
-        fitting = self.fit_engine(version.name, version.version, families=SERVED, needed=not own)
-        if fitting.key is None and not own:
-            raise EndpointError(
-                f"{version.full_name} has no engine that a local endpoint runs on this machine: {fitting.words}; "
-                f"run `modelway models optimize {version.name} {version.version} --spec FILE` first."
-            )
-        return fitting
-
     def _converge(
         self, endpoint: str, log: EventLog[EndpointState, EndpointEvent], state: EndpointState, *, actor: str | None
     ) -> None:
         """Bring up what is wanted, unless it runs already; every step can be repeated."""
         before, desired = self._observed(endpoint), state.desired
-        if desired is None or (before is not None and before.generation == state.generation and _runs_here(before)):
+        if desired is None or (before is not None and before.generation == state.generation and runs_here(before)):
             return
         try:
             observed = self._bring_up(endpoint, state.generation, desired)
@@ -233,82 +210,6 @@ class Serving(Deriving):
             return DeployedAt(version=version, endpoint=endpoint, generation=state.generation)
 
         self._append_existing(desired.model, decide, actor=actor)
-
-    def _bring_up(self, endpoint: str, generation: int, desired: Desired) -> Observed:
-        from registry.engines.backends import family_of
-
-        samples = self.load_samples(desired.model, desired.version)
-        fitting = self._wanted_engine(desired)
-        engine = fitting.engine or "onnxruntime"
-        server, golden = self._servers(endpoint).bring_up(
-            generation,
-            desired,
-            runtime="openvino" if family_of(engine) == "openvino" else "onnxruntime",
-            fetch_engine=lambda folder: self._fetch_engine(desired, folder),
-            samples=samples,
-        )
-        return Observed(
-            endpoint=endpoint,
-            generation=generation,
-            desired=desired,
-            engine=engine,
-            why_engine=fitting.words,
-            server=server,
-            host=_this_host(),
-            golden=golden,
-            since=clock.now(),
-        )
-
-    def _wanted_engine(self, desired: Desired) -> Fitting:
-        """Return the engine that a generation names, and why it is this one."""
-        from registry.engines.fitting import Fitting
-
-        fitting = self._servable(self.get_version(desired.model, desired.version))
-        if fitting.key == desired.variant:
-            return fitting
-        variants = self.get_variants(desired.model, desired.version)
-        named = next((one.report.engine for one in variants if one.key == desired.variant), None)
-        return Fitting(key=desired.variant, engine=named, words="it was wanted, and serves until another is deployed")
-
-    def _servers(self, endpoint: str) -> LocalServers:
-        import platformdirs
-
-        from registry.endpoints.local import LocalServers
-
-        return LocalServers(endpoint, platformdirs.user_state_path("modelway") / self.identity.id / endpoint)
-
-    def _fetch_engine(self, desired: Desired, to: Path) -> FileEntry:
-        if desired.variant is not None:
-            manifest = self.download_variant(desired.model, desired.version, desired.variant, to)
-        else:
-            self.download(desired.model, desired.version, to, progress=False)
-            manifest = manifest_in(self.get_sidecar(desired.model, desired.version))
-        found = [entry for entry in manifest.files if entry.path.endswith(".onnx")]
-        if len(found) != 1:
-            names = ", ".join(entry.path for entry in manifest.files[:5])
-            raise EndpointError(
-                f"{desired.model}:{desired.version} has {len(found)} .onnx files where one is served (it has: {names})."
-            )
-        # The server compares the file with the digest that was recorded, once more, before it opens it.
-        return found[0]
-
-    def _stop(self, observed: Observed) -> None:
-        from registry.endpoints.process import stop_server
-
-        if observed.host == _this_host():
-            stop_server(observed.server)
-
-
-def _this_host() -> str:
-    import socket
-
-    return socket.gethostname()
-
-
-def _runs_here(observed: Observed) -> bool:
-    from registry.endpoints.process import is_running
-
-    return observed.host == _this_host() and is_running(observed.server)
 
 
 def _plan_endpoint(known: Snapshot[RootState], endpoint: str) -> EndpointNamed | None:

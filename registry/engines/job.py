@@ -48,6 +48,11 @@ class Job(Record):
         return self.folder / "was-built"
 
     @property
+    def timings(self) -> Path:
+        """The digest of the timings that a builder began with, as text, where it keeps any."""
+        return self.folder / "timing-cache.sha256"
+
+    @property
     def engine_folder(self) -> Path:
         """The files of the engine and nothing else."""
         return self.folder / "engine"

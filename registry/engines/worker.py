@@ -102,7 +102,9 @@ def _failed(job: Job, started: VariantReport, reason: str) -> VariantReport:
 
 def _built(job: Job, started: VariantReport, file: str, build_s: float) -> VariantReport:
     size = sum(path.stat().st_size for path in job.engine_folder.rglob("*") if path.is_file())
-    return started.model_copy(update={"file": file, "size_bytes": size, "build_s": build_s, "reason": ""})
+    timings = job.timings.read_text(encoding="utf-8") if job.timings.exists() else None
+    found = {"file": file, "size_bytes": size, "build_s": build_s, "timing_cache": timings, "reason": ""}
+    return started.model_copy(update=found)
 
 
 if __name__ == "__main__":

@@ -17,8 +17,6 @@ from registry.engines.records import OnnxModel
 from registry.errors import EngineError, NotHereError
 
 FILE_NAME = "model.plan"
-TIMINGS_FILE = "timing-cache.sha256"
-"""In the job's folder: the digest of the timing cache that the builder began with, where there was one."""
 
 
 def missing(job: Job) -> str | None:
@@ -53,7 +51,7 @@ def build(job: Job, key: EngineKey) -> str:
     own, backend = own_key(key, TensorRtKey), _found()
     timings = timings_of(backend)
     if began_with := timings_sha256(timings):
-        (job.folder / TIMINGS_FILE).write_text(began_with, encoding="utf-8")
+        job.timings.write_text(began_with, encoding="utf-8")
     with tempfile.TemporaryDirectory(prefix="typed-", dir=job.folder) as scratch:
         plan = build_engine(backend, _typed(job, Path(scratch)), own, timings=timings)
     (job.engine_folder / FILE_NAME).write_bytes(plan)
