@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import socket
 import subprocess
@@ -16,6 +17,7 @@ from uuid import UUID
 import httpx
 import pytest
 import sinks
+import small_network
 from prefect import flow, task
 from prefect.runtime import flow_run
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, PREFECT_UI_URL, temporary_settings
@@ -24,7 +26,7 @@ from prefect_house import WITHIN_S, PrefectHouse
 from pydantic import SecretStr
 from working_folder import CONFIG, house_in
 
-from registry import ModelRegistry, clock
+from registry import ModelRegistry, OptimizeSpec, clock
 from registry.policy import PromotionPolicy
 from registry.progress import listen, track
 from tasks import notices, progress_artifacts
@@ -110,6 +112,26 @@ def test_a_run_shows_each_artifact_once_however_often_it_goes_from_the_top(
     assert "| stage | staging since" in card["data"], "it is brought up to date"
     assert hostile not in card["data"]
     assert f"`{second.artifact_path}`" in found["hand-digits-files"]["data"]
+
+
+def test_the_engines_are_shown_with_a_picture(house: PrefectHouse, models: ModelRegistry) -> None:
+    inputs = small_network.samples()
+    models.register("net", model=small_network.network(), samples=inputs[:8])
+    spec = OptimizeSpec(engines=("onnxruntime",), batch_sizes=(1,), warmup=1, repetitions=5)
+    models.optimize("net", 1, spec=spec, samples=inputs)
+
+    @flow
+    def run() -> UUID:
+        publish_engines(models, models.get_version("net", 1))
+        return UUID(flow_run.get_id())
+
+    found = artifacts(house, run())
+
+    rows = json.loads(found["net-engines"]["data"])
+    assert [row["engine"] for row in rows] == ["as registered", "onnxruntime"]
+    kind, _, picture = found["net-engines-plot"]["data"].partition(",")
+    assert (found["net-engines-plot"]["type"], kind) == ("image", "data:image/png;base64")
+    assert base64.b64decode(picture) == models.get_judgement_plot("net", 1)
 
 
 def test_long_work_is_shown_to_its_end_and_work_of_a_moment_is_not(
