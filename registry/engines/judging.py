@@ -12,6 +12,7 @@ import numpy as np
 
 from registry.encoding import digest_of
 from registry.engines.backends import Call
+from registry.engines.batches import run_in_batches
 from registry.engines.choice import choose
 from registry.engines.judgement import (
     PLOT_NAME,
@@ -29,10 +30,11 @@ from registry.engines.optimize import (
     build_variants,
     measure_original,
 )
-from registry.engines.pivot import samples_for, source_parity, to_onnx
+from registry.engines.pivot import onnx_parity, samples_for, to_onnx
 from registry.engines.records import Interval, Latency, OnnxModel, Parity, VariantReport
 from registry.engines.scoring import Scorer
 from registry.errors import EngineError
+from registry.frameworks.kinds import ModelFramework
 from registry.frameworks.predict import predictor_of
 from registry.records import EngineChoice, ModelVersion
 
@@ -47,7 +49,8 @@ class Original:
     """The model as it was registered: how to call it, the ONNX that engines are built from, and what to judge by.
 
     ``source`` says in words where the samples, shape (n, ...), came from; ``golden`` are the inputs kept with the
-    version; ``program`` is the torch program for AOTInductor, where it was asked for and there is one.
+    version; ``program`` is the torch program for AOTInductor, where it was asked for and there is one. ``in_torch``
+    says that torch computes it, which can be told how many threads to use; any other original is measured as it is.
     """
 
     call: Call
@@ -56,6 +59,7 @@ class Original:
     source: str
     golden: NDArray[Any] | None = None
     program: Path | None = None
+    in_torch: bool = False
 
     @classmethod
     def of(  # noqa: PLR0913 - each is one thing that the caller has at hand
@@ -94,12 +98,11 @@ class Original:
             source=source,
             golden=None if kept is None else kept[0],
             program=_program(loaded, given, scratch / "program", spec),
+            in_torch=version.framework is ModelFramework.PYTORCH,
         )
 
 
 def _call(loaded: object, onnx: OnnxModel, version: ModelVersion, spec: OptimizeSpec) -> Call:
-    from registry.frameworks.kinds import ModelFramework
-
     if version.framework is ModelFramework.ONNX:
         from registry.engines.session import open_onnx
 
@@ -196,10 +199,10 @@ def judge(  # noqa: PLR0913 - each is one thing that the caller has at hand
     Raises:
         EngineError: The model has several inputs or outputs, there are no samples, or its score is NaN.
     """
-    original.onnx.only_input()
-    parity = source_parity(original.onnx, original.call, original.samples, spec=spec)
+    _check_batches(original.onnx, spec)
+    reference = run_in_batches(original.call, original.samples, batch=spec.batch)
+    parity = onnx_parity(original.onnx, reference, original.samples, spec=spec)
     report(f"onnx: {_parity_words(parity)}, on {len(original.samples)} samples {original.source}")
-    reference = original.call(original.samples)
     material = Material(
         original.onnx,
         original.samples,
@@ -210,7 +213,8 @@ def judge(  # noqa: PLR0913 - each is one thing that the caller has at hand
         program=original.program,
     )
     variants = build_variants(material, spec=spec, folder=folder, kept=kept, report=report)
-    baseline = measure_original(original.call, original.samples, spec=spec)
+    timed = spec if original.in_torch else spec.model_copy(update={"threads": spec.threads[:1]})
+    baseline = measure_original(original.call, original.samples, spec=timed)
     score = None if scorer is None else scorer.of_original(reference)
     choice = choose(variants, spec=spec, baseline=baseline, baseline_score=score)
     return Judged(
@@ -224,6 +228,17 @@ def judge(  # noqa: PLR0913 - each is one thing that the caller has at hand
             key=choice.key, reason=choice.reason, speedup=choice.speedup, baseline=baseline, baseline_score=score
         ),
     )
+
+
+def _check_batches(onnx: OnnxModel, spec: OptimizeSpec) -> None:
+    tensor = onnx.only_input()
+    fixed = tensor.shape[0] if tensor.shape else None
+    if fixed not in {-1, None} and {spec.batch.min, spec.batch.max} != {fixed}:
+        only = f"batch: {{min: {fixed}, opt: {fixed}, max: {fixed}}} and batch_sizes: [{fixed}]"
+        raise EngineError(
+            f"the model takes batches of {fixed} and no others (input {tensor.name!r}, shape {tensor.shape}), and the "
+            f"spec asks for {spec.batch.min} to {spec.batch.max}. Set {only}, or register it with a free batch."
+        )
 
 
 def _parity_words(parity: Parity) -> str:

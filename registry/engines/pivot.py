@@ -95,7 +95,15 @@ def source_parity(
         EngineError: onnxruntime cannot load or run the file.
     """
     onnx.only_input()
-    reference = run_in_batches(call, samples, batch=spec.batch)
+    return onnx_parity(onnx, run_in_batches(call, samples, batch=spec.batch), samples, spec=spec)
+
+
+def onnx_parity(onnx: OnnxModel, reference: NDArray[Any], samples: NDArray[Any], *, spec: OptimizeSpec) -> Parity:
+    """Compare what onnxruntime gives for the samples with ``reference``, as ``source_parity`` does.
+
+    Raises:
+        EngineError: onnxruntime cannot load or run the file.
+    """
     found = run_in_batches(open_onnx(onnx.path), samples, batch=spec.batch)
     if reference.dtype.kind in "iub":
         return compare(reference, found, atol=0.0, rtol=0.0)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from registry.engines.judgement import Point
 
 _CHOSEN, _FIT, _REFUSED, _LINE = "#1a7f37", "#0969da", "#cf222e", "#8c959f"
+_WIDE = 4
 _SIZE_INCHES, _DPI = (8.0, 4.8), 120
 
 
@@ -25,7 +26,7 @@ def pareto_plot(points: Sequence[Point], *, title: str, accuracy: str) -> bytes:
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
-    from matplotlib.ticker import FormatStrFormatter
+    from matplotlib.ticker import FormatStrFormatter, LogLocator, NullLocator
 
     figure = Figure(figsize=_SIZE_INCHES, dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
@@ -35,8 +36,9 @@ def pareto_plot(points: Sequence[Point], *, title: str, accuracy: str) -> bytes:
     for point in shown:
         _mark(axes, point)
     axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=_ticks([point.latency.p50_ms for point in shown])))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
-    axes.xaxis.set_minor_formatter(FormatStrFormatter("%g"))
     axes.margins(x=0.25, y=0.25)
     batch = points[0].latency.batch
     axes.set_xlabel(f"latency of a batch of {batch} in ms (p50, with the quartiles' distance as a bar)")
@@ -47,6 +49,12 @@ def pareto_plot(points: Sequence[Point], *, title: str, accuracy: str) -> bytes:
     written = io.BytesIO()
     figure.savefig(written, format="png", metadata={"Software": None})
     return written.getvalue()
+
+
+def _ticks(times_ms: Sequence[float]) -> Sequence[float]:
+    """Return where in a decade a number stands: more often where there are few decades."""
+    wide = max(times_ms) > _WIDE * min(times_ms)
+    return (1.0, 2.0, 5.0) if wide else (1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0)
 
 
 def _front(axes: Axes, points: Sequence[Point]) -> None:

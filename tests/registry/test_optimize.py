@@ -20,6 +20,7 @@ import pytest
 import small_network
 
 from registry import ModelRegistry, OptimizeSpec
+from registry.engines.spec import BatchRange
 from registry.errors import EngineError, IntegrityError, InvalidInputError, NotFoundError
 from registry.log import EventLog
 
@@ -136,6 +137,24 @@ def test_labels_that_do_not_fit_are_refused_and_nothing_is_kept(net: ModelRegist
     with pytest.raises(InvalidInputError, match="3 labels were given for 200 samples"):
         optimize(net, labels=LABELS[:3])
     assert everything(folder) == before
+
+
+def test_a_batch_that_the_model_does_not_take_is_refused_with_what_to_write(
+    on_disk: ModelRegistry, folder: Path
+) -> None:
+    model = small_network.network()
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.shape.dim[0].dim_value = 4
+    on_disk.register("net", model=model)
+    before = everything(folder)
+    four = INPUTS[:200]
+    with pytest.raises(
+        EngineError, match=r"batches of 4 and no others .* asks for 1 to 64. Set batch: \{min: 4, opt: 4"
+    ):
+        on_disk.optimize("net", 1, spec=CPU, samples=four)
+    assert everything(folder) == before
+    fixed = CPU.model_copy(update={"batch": BatchRange(min=4, opt=4, max=4), "batch_sizes": (4,)})
+    assert [one.report.status for one in on_disk.optimize("net", 1, spec=fixed, samples=four)] == ["measured"] * 2
 
 
 def _race(folder: Path, start: Any) -> None:
