@@ -20,6 +20,7 @@ import pytest
 import small_network
 
 from registry import ModelRegistry, OptimizeSpec
+from registry.engines.judgement import judgement_name
 from registry.engines.spec import BatchRange
 from registry.errors import EngineError, IntegrityError, InvalidInputError, NotFoundError
 from registry.log import EventLog
@@ -89,7 +90,9 @@ def test_what_is_kept_is_whole_and_a_changed_byte_of_the_evidence_is_found(net: 
             found = [finding.file for finding in net.verify().findings]
             assert any(file.name in one for one in found), f"{file} was changed, and only {found} was found"
             file.write_bytes(before)
-    last = max(folder.rglob("judgement.json"), key=lambda file: file.stat().st_mtime_ns)
+    digest = net.get_choice("net", 1).judgement
+    assert digest is not None
+    (last,) = folder.rglob(f"{judgement_name(digest)}/judgement.json")
     last.write_bytes(last.read_bytes().replace(b"onnxruntime", b"onnxrunlame"))
     with pytest.raises(IntegrityError):
         net.get_judgement("net", 1)
