@@ -218,7 +218,7 @@ def test_with_nobody_to_answer_the_run_waits_in_staging_says_how_and_can_be_take
         alone.kill_all()
 
 
-@pytest.mark.parametrize("after", ["start", "train", "register", "optimise", "approval", "production", "deploy"])
+@pytest.mark.parametrize("after", ["register", "approval", "deploy"])
 def test_killed_at_a_step_and_run_again_it_ends_well(house: House, tmp_path: Path, after: str) -> None:
     config = tmp_path / "quick.yaml"
     config.write_text(
