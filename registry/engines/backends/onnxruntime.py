@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import onnxruntime
 
-from registry.engines.backends import Call, own_key, precision_of
-from registry.engines.backends.onnx_files import copied, quantization_of
+from registry.engines.backends import Call, own_key
+from registry.engines.backends.onnx_files import quantization_of, written
 from registry.engines.job import Job
 from registry.engines.key import EngineKey, OnnxRuntimeKey, SessionSettings, this_machine
 from registry.engines.session import OnnxSession
@@ -28,7 +27,7 @@ def key_of(job: Job) -> OnnxRuntimeKey:
         os=machine.os,
         arch=machine.arch,
         session=SessionSettings(threads=job.spec.threads[0]),
-        quantization=quantization_of(job, "u8s8") if precision_of(job.engine) == "int8" else None,
+        quantization=quantization_of(job),
     )
 
 
@@ -38,15 +37,7 @@ def build(job: Job, key: EngineKey) -> str:
     Raises:
         EngineError: It cannot be quantised.
     """
-    own = own_key(key, OnnxRuntimeKey)
-    if own.quantization is None:
-        return copied(job.onnx, job.engine_folder)
-    from registry.engines.typed import quantized
-
-    calibration = np.load(job.calibration, allow_pickle=False)
-    return quantized(
-        job.onnx, calibration, job.engine_folder, scheme="u8s8", method=job.spec.calibration.method
-    ).path.name
+    return written(job, own_key(key, OnnxRuntimeKey).quantization)
 
 
 def open_engine(file: Path, key: EngineKey, *, threads: int) -> Call:

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from registry.engines.backends import Call, own_key, precision_of
-from registry.engines.backends.onnx_files import copied, quantization_of
+from registry.engines.backends import Call, own_key
+from registry.engines.backends.onnx_files import quantization_of, written
 from registry.engines.job import Job
 from registry.engines.key import EngineKey, OpenVinoKey, this_machine
 from registry.errors import EngineError, MissingExtraError
@@ -35,7 +35,7 @@ def key_of(job: Job) -> OpenVinoKey:
         os=machine.os,
         arch=machine.arch,
         threads=job.spec.threads[0],
-        quantization=quantization_of(job, "u8s8") if precision_of(job.engine) == "int8" else None,
+        quantization=quantization_of(job),
     )
 
 
@@ -45,15 +45,7 @@ def build(job: Job, key: EngineKey) -> str:
     Raises:
         EngineError: It cannot be quantised.
     """
-    own = own_key(key, OpenVinoKey)
-    if own.quantization is None:
-        return copied(job.onnx, job.engine_folder)
-    from registry.engines.typed import quantized
-
-    calibration = np.load(job.calibration, allow_pickle=False)
-    return quantized(
-        job.onnx, calibration, job.engine_folder, scheme="u8s8", method=job.spec.calibration.method
-    ).path.name
+    return written(job, own_key(key, OpenVinoKey).quantization)
 
 
 def open_engine(file: Path, key: EngineKey, *, threads: int) -> Call:
