@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,8 +17,9 @@ def compare(reference: NDArray[Any], found: NDArray[Any], *, atol: float, rtol: 
     """Compare outputs value by value; it passes if every one is within ``atol + rtol * |reference|``.
 
     ``max_rel`` divides by ``|reference|``, or by ``atol`` where that is larger, so that a value next to zero does not
-    drown the others. ``cosine`` is that of the worst sample. ``top1_agreement`` (0 to 1) is given for outputs of shape
-    (n, classes), classes >= 2, and for whole numbers of shape (n,), which are the classes themselves.
+    drown the others; it is missing where something differs from a 0 and ``atol`` is 0. ``cosine`` is that of the worst
+    sample. ``top1_agreement`` (0 to 1) is given for outputs of shape (n, classes), classes >= 2, and for whole numbers
+    of shape (n,), which are the classes themselves.
 
     Args:
         reference: The original's outputs, shape (n, ...), numbers.
@@ -35,7 +37,7 @@ def compare(reference: NDArray[Any], found: NDArray[Any], *, atol: float, rtol: 
     return Parity(
         samples=samples,
         max_abs=max_abs,
-        max_rel=float((distance / np.maximum(size, atol or np.finfo(np.float64).tiny)).max(initial=0.0)),
+        max_rel=_largest_relative(distance, np.maximum(size, atol)),
         cosine=_lowest_cosine(original, other),
         top1_agreement=_top1(reference, found),
         passed=outside == 0,
@@ -85,13 +87,27 @@ def _words(outside: int, values: int, max_abs: float, atol: float, rtol: float) 
     )
 
 
+def _largest_relative(distance: NDArray[np.float64], size: NDArray[np.float64]) -> float | None:
+    different = distance > 0
+    with np.errstate(divide="ignore", over="ignore"):
+        largest = float((distance[different] / size[different]).max(initial=0.0))
+    return largest if math.isfinite(largest) else None  # what is stored as JSON has no infinity
+
+
 def _lowest_cosine(original: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    # The largest value of each row becomes 1: squares of very large or small ones would leave the range of float64.
+    original, other = _of_largest_one(original), _of_largest_one(other)
     lengths = np.linalg.norm(original, axis=1) * np.linalg.norm(other, axis=1)
     products = np.einsum("ij,ij->i", original, other)
     # Two zero vectors agree; one beside another vector has no direction in common with it.
     equal = np.all(original == other, axis=1).astype(np.float64)
     cosines = np.divide(products, lengths, out=equal, where=lengths > 0)
     return float(np.clip(cosines.min(), -1.0, 1.0))
+
+
+def _of_largest_one(rows: NDArray[np.float64]) -> NDArray[np.float64]:
+    largest = np.abs(rows).max(axis=1, keepdims=True, initial=0.0)
+    return rows / np.where(largest > 0, largest, 1.0)
 
 
 def _top1(original: NDArray[Any], other: NDArray[Any]) -> float | None:

@@ -68,7 +68,7 @@ class Parity(StoredRecord):
     """How far an engine's outputs are from the original's on the same samples.
 
     ``reason`` says why it did not pass. The distances are missing where there is none to give: shapes that
-    differ, or values that are not finite.
+    differ, or values that are not finite; ``max_rel`` also beside a 0 of the original's, where nothing is relative.
     """
 
     samples: int

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+import json
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+from polygraphy.comparator import CosineSimilarityCompareFunc, IterationResult, SimpleCompareFunc
+from polygraphy.logger import G_LOGGER
 
-from registry.engines.parity import compare
+from registry.encoding import canonical_json
+from registry.engines.parity import compare, compare_loosely
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Pair: TypeAlias = tuple[NDArray[np.float64], NDArray[np.float64]]
 
 ORIGINAL = np.array([[1.0, 2.0, 3.0], [-1.0, 0.5, 100.0]], dtype=np.float32)
 
@@ -83,3 +93,168 @@ def test_the_cosine_is_that_of_the_worst_sample_and_knows_zero_vectors() -> None
 def test_any_finite_output_equals_itself(values: list[float]) -> None:
     array = np.array([values], dtype=np.float32)
     assert compare(array, array, atol=0, rtol=0).passed
+
+
+# ------------------------------------------------------------------------------------------------- of less precision
+
+
+def _turned(degrees: float) -> np.ndarray[Any, Any]:
+    """Return an original whose first sample is turned by so much in a plane, the second left alone."""
+    angle = np.deg2rad(degrees)
+    return np.array([[np.cos(angle), np.sin(angle), 0.0], [0.0, 0.0, 5.0]])
+
+
+STRAIGHT = _turned(0)
+
+
+def test_outputs_that_point_the_same_way_pass_however_far_single_values_are() -> None:
+    parity = compare_loosely(STRAIGHT, STRAIGHT * 1.5, min_cosine=0.9999, min_agreement=1.0)
+    assert (parity.passed, parity.reason) == (True, "")
+    assert (parity.samples, parity.max_abs, parity.cosine, parity.top1_agreement) == (2, 2.5, 1.0, 1.0)
+
+
+def test_one_sample_that_points_elsewhere_fails_and_the_words_say_how_far() -> None:
+    parity = compare_loosely(STRAIGHT, _turned(30), min_cosine=0.9, min_agreement=1.0)
+    assert not parity.passed
+    assert parity.reason == "the cosine of the worst sample with the original is 0.8660, below 0.9"
+    assert compare_loosely(STRAIGHT, _turned(30), min_cosine=0.86, min_agreement=1.0).passed
+
+
+def test_other_classes_fail_even_where_the_outputs_point_the_same_way() -> None:
+    original = np.tile([1.0, 1.01, 0.0], (4, 1))
+    found = original.copy()
+    found[0] = [1.01, 1.0, 0.0]
+    parity = compare_loosely(original, found, min_cosine=0.99, min_agreement=0.9)
+    assert not parity.passed
+    assert parity.reason == "0.7500 of the samples have the original's class, 0.9 must"
+    assert compare_loosely(original, found, min_cosine=0.99, min_agreement=0.75).passed
+
+
+def test_both_reasons_are_told() -> None:
+    parity = compare_loosely(STRAIGHT, _turned(90), min_cosine=0.9, min_agreement=0.9)
+    assert parity.reason == (
+        "the cosine of the worst sample with the original is 0.0000, below 0.9; "
+        "0.5000 of the samples have the original's class, 0.9 must"
+    )
+
+
+def test_outputs_that_are_no_classes_are_held_to_their_direction_alone() -> None:
+    parity = compare_loosely(np.array([[2.0], [-3.0]]), np.array([[2.5], [-1.0]]), min_cosine=1.0, min_agreement=1.0)
+    assert (parity.passed, parity.top1_agreement) == (True, None)
+    assert not compare_loosely(np.array([[2.0]]), np.array([[-2.0]]), min_cosine=0.0, min_agreement=0.0).passed
+
+
+@pytest.mark.parametrize("found", [STRAIGHT[:1], np.where(STRAIGHT > 2, np.nan, STRAIGHT), STRAIGHT + np.inf])
+def test_what_cannot_be_compared_does_not_pass_loosely_either(found: np.ndarray[Any, Any]) -> None:
+    parity = compare_loosely(STRAIGHT, found, min_cosine=-1.0, min_agreement=0.0)
+    assert not parity.passed
+    assert parity.reason
+    assert parity.cosine is None
+
+
+@pytest.mark.parametrize("found", [np.array([[5.0, 1.0]]), np.array([[1e-300, 1.0]])])
+def test_a_value_beside_a_zero_of_the_original_has_no_relative_distance_and_can_be_stored(
+    found: np.ndarray[Any, Any],
+) -> None:
+    # After a ReLU an int8 engine gives 5 where the original gives 0: divided, that is infinite, and JSON has none.
+    parity = compare_loosely(np.array([[0.0, 1.0]]), found, min_cosine=-1.0, min_agreement=0.0)
+    assert parity.max_rel is None
+    assert json.loads(canonical_json(parity.model_dump(mode="json")))["max_abs"] == found[0, 0]
+    with_floor = compare(np.array([[0.0, 1.0]]), np.array([[5.0, 1.0]]), atol=0.5, rtol=0)
+    assert with_floor.max_rel == 10
+
+
+@given(st.integers(-300, 300), st.integers(-300, 300))
+@example(200, 200)  # squares beyond what float64 holds
+@example(-200, -200)
+def test_the_cosine_knows_no_scale(mine: int, other: int) -> None:
+    angle = np.deg2rad(60)
+    original, found = np.array([[1.0, 0.0]]) * 10.0**mine, np.array([[np.cos(angle), np.sin(angle)]]) * 10.0**other
+    parity = compare_loosely(original, found, min_cosine=0.6, min_agreement=0.0)
+    assert parity.cosine == pytest.approx(0.5)
+    assert not parity.passed
+
+
+# ------------------------------------------------------------------------- held against NVIDIA's Polygraphy
+#
+# Where the two differ, on purpose:
+#   - Polygraphy passes a value within atol OR within rtol x |original|; ours within their SUM, as NumPy's allclose and
+#     ONNX's own tests do. So what Polygraphy passes we pass, and what we pass it passes with both tolerances doubled.
+#     With one of the two at 0 the rules are the same.
+#   - Polygraphy divides by 2.2e-16 where the original is 0; ours by atol where that is larger, or there is no ratio.
+#   - Polygraphy takes one cosine over the whole array, where a sample with small outputs weighs nothing. Ours is the
+#     lowest of all samples' own, and holds for outputs whose squares are too small or large for a float, too.
+#   - Polygraphy's relative error and verdict are about its second argument: that one is the original here.
+
+NUMBERS = st.floats(-100, 100, allow_subnormal=False).map(lambda value: round(value, 6))
+TOLERANCES = st.sampled_from([0.0, 1e-6, 1e-3, 0.1, 1.0])
+
+
+@st.composite
+def pairs(draw: st.DrawFn, samples: st.SearchStrategy[int] = st.integers(1, 4)) -> Pair:  # noqa: B008 - a strategy
+    """Draw an original and an engine's outputs that are as far from it as a tolerance is, or much farther."""
+    shape = (draw(samples), draw(st.integers(1, 6)))
+    original = draw(arrays.arrays(np.float64, shape, elements=NUMBERS))
+    step = draw(st.sampled_from([0.0, 1e-7, 1e-4, 0.01, 3.0]))
+    noise = draw(arrays.arrays(np.float64, shape, elements=st.integers(-1000, 1000).map(lambda value: value / 1000)))
+    return original, original + step * noise
+
+
+def _polygraphy(comparator: Any, original: NDArray[Any], found: NDArray[Any]) -> Any:
+    """Return what a comparator of Polygraphy's says of one output."""
+    engine, reference = IterationResult({"output": found}), IterationResult({"output": original})
+    with G_LOGGER.verbosity(G_LOGGER.CRITICAL):  # it prints each comparison
+        return comparator(engine, reference)["output"]
+
+
+@given(pairs(), TOLERANCES, TOLERANCES)
+def test_what_polygraphy_passes_we_pass_and_what_we_pass_it_passes_at_twice_the_tolerance(
+    pair: Pair, atol: float, rtol: float
+) -> None:
+    original, found = pair
+    ours = compare(original, found, atol=atol, rtol=rtol).passed
+    if _polygraphy(SimpleCompareFunc(atol=atol, rtol=rtol), original, found):
+        # A hair more, because a / b <= r and a <= r * b are rounded differently.
+        assert compare(original, found, atol=atol, rtol=rtol * (1 + 1e-12) + 1e-15).passed
+    if ours:
+        assert _polygraphy(SimpleCompareFunc(atol=2 * atol, rtol=2 * rtol + 1e-15), original, found)
+
+
+@given(pairs(), TOLERANCES)
+def test_with_an_absolute_tolerance_alone_the_verdicts_are_the_same(pair: Pair, atol: float) -> None:
+    original, found = pair
+    theirs = _polygraphy(SimpleCompareFunc(atol=atol, rtol=0.0), original, found)
+    assert compare(original, found, atol=atol, rtol=0.0).passed == bool(theirs)
+
+
+@given(pairs(), TOLERANCES)
+def test_the_largest_distances_are_polygraphys(pair: Pair, atol: float) -> None:
+    original, found = pair
+    ours, theirs = compare(original, found, atol=atol, rtol=0.0), _polygraphy(SimpleCompareFunc(), original, found)
+    assert ours.max_abs == theirs.max_absdiff
+    if np.abs(original).min() > atol:
+        assert ours.max_rel == theirs.max_reldiff
+
+
+@given(pairs(samples=st.just(1)))
+def test_the_cosine_of_one_sample_is_polygraphys(pair: Pair) -> None:
+    original, found = pair
+    theirs = _polygraphy(CosineSimilarityCompareFunc(), original, found).cosine_similarity
+    assert compare(original, found, atol=0.0, rtol=0.0).cosine == pytest.approx(theirs, abs=1e-9)
+
+
+@given(pairs())
+def test_the_cosine_of_many_samples_is_the_lowest_that_polygraphy_finds_for_one(pair: Pair) -> None:
+    original, found = pair
+    each = [
+        _polygraphy(CosineSimilarityCompareFunc(), one, other).cosine_similarity
+        for one, other in zip(original, found, strict=True)
+    ]
+    assert compare(original, found, atol=0.0, rtol=0.0).cosine == pytest.approx(min(each), abs=1e-9)
+
+
+def test_a_small_sample_that_points_backwards_is_seen_by_us_and_not_by_polygraphy() -> None:
+    original = np.array([[100.0, 0.0], [1.0, 0.0]])
+    found = np.array([[100.0, 0.0], [-1.0, 0.0]])
+    assert _polygraphy(CosineSimilarityCompareFunc(), original, found).cosine_similarity > 0.999
+    assert compare_loosely(original, found, min_cosine=0.98, min_agreement=0.0).cosine == -1
