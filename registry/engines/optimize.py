@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import sys
 import tempfile
@@ -172,9 +173,9 @@ def _checked(job: Job, tried: VariantReport, material: Material) -> VariantRepor
     else:
         parity = compare_loosely(reference, outputs, min_cosine=spec.min_cosine, min_agreement=spec.min_agreement)
     found: dict[str, Any] = {"parity": parity, "reason": parity.reason}
-    # Outputs of another shape, or with NaN in them, are nothing that a score function must cope with.
-    if scorer is not None and parity.max_abs is not None:
-        score = scorer.of(outputs)
+    # Outputs of another shape, or with NaN in them, are nothing that a score function must cope with; and a score that
+    # is NaN is none: nothing can be said to be better than it, and the candidate would pass.
+    if scorer is not None and parity.max_abs is not None and math.isfinite(score := scorer.of(outputs)):
         found |= {
             "score": score,
             "score_drop": scorer.of(reference) - score,
@@ -219,7 +220,7 @@ def measure_original(
         samples: Real inputs, shape (n, ...), n >= 1.
         spec: The batch sizes, the repetitions and the threads.
     """
-    # Torch alone can be told how many threads to use; another original is measured as it is.
+    # Torch alone can be told how many threads to use: whoever calls asks for several only where torch computes.
     found = []
     for threads in spec.threads if "torch" in sys.modules else spec.threads[:1]:
         with _torch_threads(threads):

@@ -59,7 +59,10 @@ class Scorer:
         return self._resampled(lambda rows: self._on(original, rows) - self._on(outputs, rows), spec)
 
     def _on(self, outputs: NDArray[Any], rows: NDArray[Any]) -> float:
-        return math.nan if self.labels is None else float(self.score(outputs[rows], self.labels[rows]))
+        found = math.nan if self.labels is None else float(self.score(outputs[rows], self.labels[rows]))
+        if not math.isfinite(found):  # scipy would go on, and warn of a method that is not used here
+            raise ValueError(f"the score of a resample is {found}")
+        return found
 
     def _resampled(self, statistic: Callable[[NDArray[Any]], float], spec: OptimizeSpec) -> Interval | None:
         """Source: Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 13 (percentile interval)."""
@@ -77,7 +80,9 @@ class Scorer:
                 vectorized=False,
                 rng=np.random.default_rng(SEED),
             ).confidence_interval
-        except ValueError:  # a metric that is not defined on some resample: one that lacks a class, say
+        except (
+            ValueError,
+            ZeroDivisionError,
+        ):  # a metric that is not defined on some resample: one that lacks a class, say
             return None
-        low, high = float(found.low), float(found.high)
-        return Interval(low=low, high=high, confidence=spec.confidence) if math.isfinite(low + high) else None
+        return Interval(low=float(found.low), high=float(found.high), confidence=spec.confidence)
