@@ -25,7 +25,8 @@ def engine_table(variants: Sequence[Variant], choice: EngineChoice, judgement: J
     """
     reports = [one.report for one in variants] if judgement is None else list(judgement.candidates)
     interval = None if judgement is None else judgement.baseline_interval
-    columns = _columns(choice.baseline or next((one.latency for one in reports if one.latency), ()))
+    # The original may have been measured with fewer threads than the engines.
+    columns = _columns([*choice.baseline, *(latency for one in reports for latency in one.latency)])
     points = points_of(reports, choice.baseline, choice.baseline_score, choice.key, interval)
     front = {point.key for point in points if point.on_front}
     rows = [_original(choice, interval, columns, on_front=None in front)] if choice.baseline else []
