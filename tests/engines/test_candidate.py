@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
+import onnx as onnx_package
 import psutil
 import pytest
 
 from registry.engines.candidate import try_candidate
 from registry.engines.key import engine_key, matches_this_machine
+from registry.engines.onnx_file import check_onnx
+from registry.engines.optimize import Material, build_variants, choose
 from registry.engines.records import VariantReport
+from registry.engines.scoring import Scorer
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +31,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from registry.engines.job import Job
-    from registry.engines.spec import EngineName
+    from registry.engines.records import OnnxModel
+    from registry.engines.spec import EngineName, OptimizeSpec
 
     JobFor: TypeAlias = Callable[[EngineName], Job]
 
@@ -132,15 +139,22 @@ def test_what_a_candidate_started_is_stopped_with_it(job_for: JobFor, tmp_path: 
     report = try_candidate(job, time_limit_s=1, python=python)
     assert report.reason == "it was not done after 1 s and was stopped; it said nothing"
     grandchild = int((job.folder / "pid").read_text())
+    assert _is_gone(grandchild)
+
+
+def _is_gone(pid: int) -> bool:
+    """Return whether a process ends within 5 s."""
     deadline = time.monotonic() + 5
-    while _is_running(grandchild) and time.monotonic() < deadline:
+    while _is_running(pid) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert not _is_running(grandchild)
+    return not _is_running(pid)
 
 
 def _is_running(pid: int) -> bool:
     # Killed and not yet reaped (by whoever inherited it) counts as gone.
-    return psutil.pid_exists(pid) and psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    return False
 
 
 def test_a_worker_whose_parent_is_gone_ends_by_itself(job_for: JobFor) -> None:
@@ -233,3 +247,103 @@ def test_an_interrupted_caller_leaves_no_process_behind(job_for: JobFor) -> None
 def test_an_onnxruntime_candidate_starts_without_torch() -> None:
     code = "import registry.engines.worker, registry.engines.session, sys; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == 0
+
+
+def test_a_process_that_takes_too_much_memory_is_stopped_and_both_numbers_are_told(job_for: JobFor) -> None:
+    job = _endless(job_for("onnxruntime"))
+    job = job.model_copy(update={"spec": job.spec.model_copy(update={"memory_limit_gib": 0.01})})
+    report = try_candidate(job)
+    assert report.status == "failed"
+    told = re.match(r"it took (\d\.\d\d) GiB of memory, 0\.01 GiB are allowed, and was stopped", report.reason)
+    assert told, report.reason
+    assert 0.01 <= float(told[1]) < 2
+    assert (report.file, report.latency) == (None, ())
+    assert _processes_of(job) == []
+
+
+def test_the_memory_of_what_a_candidate_started_counts_as_its_own(job_for: JobFor, tmp_path: Path) -> None:
+    job = job_for("onnxruntime")
+    job = job.model_copy(update={"spec": job.spec.model_copy(update={"memory_limit_gib": 0.2})})
+    # A shell takes a few MB; what it waits for takes 0.3 GB.
+    code = "import os, time; taken = bytearray(os.urandom(1 << 20)) * 300; time.sleep(60)"
+    python = _interpreter(tmp_path, f'{sys.executable} -c "{code}" & echo $! > "$(dirname "$3")/pid"; wait')
+    report = try_candidate(job, python=python)
+    assert "0.20 GiB are allowed, and was stopped" in report.reason
+    assert _is_gone(int((job.folder / "pid").read_text()))
+
+
+def test_a_candidate_within_its_memory_is_left_alone(job_for: JobFor) -> None:
+    job = job_for("onnxruntime")
+    job = job.model_copy(update={"spec": job.spec.model_copy(update={"memory_limit_gib": 2.0})})
+    assert try_candidate(job).status == "measured"
+
+
+def test_an_engine_that_does_not_fit_on_the_disk_is_reported_and_nothing_is_left_running(
+    job_for: JobFor, tmp_path: Path
+) -> None:
+    job = job_for("onnxruntime")
+    # 8 blocks, of 512 bytes or of 1024 by the shell: room for the report, none for the ONNX file.
+    python = _interpreter(tmp_path, f'ulimit -f 8; exec {sys.executable} "$@"')
+    assert (job.onnx.path.stat().st_size, job.samples.stat().st_size) > (8 * 1024, 8 * 1024)
+    report = try_candidate(job, python=python)
+    assert report.status == "failed"
+    assert report.reason == "its files could not be written: File too large"
+    assert (report.file, report.size_bytes, report.latency) == (None, None, ())
+    assert "session" in report.key_fields
+    assert _processes_of(job) == []
+
+
+def _model_of_one_node(folder: Path, operator: str) -> OnnxModel:
+    """Return an ONNX model that applies one operator to rows of four numbers."""
+    rows, found = (
+        onnx_package.helper.make_tensor_value_info(name, onnx_package.TensorProto.FLOAT, ["batch", 4])
+        for name in ("rows", "found")
+    )
+    graph = onnx_package.helper.make_graph(
+        [onnx_package.helper.make_node(operator, ["rows"], ["found"])], operator, [rows], [found]
+    )
+    opset = onnx_package.helper.make_opsetid("", 20)
+    file = folder / "model.onnx"
+    onnx_package.save(onnx_package.helper.make_model(graph, opset_imports=[opset], ir_version=10), file)
+    return check_onnx(file)
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("whose", ["the engine", "the original"])
+@pytest.mark.parametrize("operator", ["Log", "Reciprocal"])
+def test_outputs_with_nan_or_infinity_are_equal_to_nothing_not_scored_and_not_chosen(
+    tmp_path: Path, spec: OptimizeSpec, engine: EngineName, whose: str, operator: str
+) -> None:
+    rows = np.full((9, 4), 2, dtype=np.float32)
+    rows[3, 1] = -1 if operator == "Log" else 0
+    with np.errstate(invalid="ignore", divide="ignore"):
+        own = np.log(rows) if operator == "Log" else 1 / rows
+    # The original of the second case has the same NaN: two that are both undefined are not the same.
+    reference = own if whose == "the original" else np.nan_to_num(own, posinf=0.0)
+    scored: list[int] = []
+
+    def score(outputs: NDArray[Any]) -> float:
+        scored.append(len(outputs))
+        return 1.0
+
+    (variant,) = build_variants(
+        Material(_model_of_one_node(tmp_path, operator), rows, reference, scorer=Scorer(score)),
+        spec=spec.model_copy(update={"engines": (engine,), "batch_sizes": (1,)}),
+        folder=tmp_path / "variants",
+    )
+    assert variant.status == "measured"
+    assert variant.reason == f"1 of 36 values that {whose} gives are NaN or infinite"
+    assert variant.parity is not None
+    assert (variant.parity.passed, variant.parity.cosine, variant.score, variant.score_drop) == (
+        False,
+        None,
+        None,
+        None,
+    )
+    assert variant.objection == f"its outputs differ: {variant.reason}"
+    assert not variant.is_fit
+    assert len(scored) == 1  # the original's own, and no engine's
+    slow = variant.latency[0].model_copy(update={"p50_ms": 1e6})
+    choice = choose([variant], spec=spec, baseline=[slow], baseline_score=1.0)
+    assert choice.key is None
+    assert f"{engine}: its outputs differ: 1 of 36 values" in choice.reason
