@@ -174,3 +174,7 @@ def bert_base() -> BertBase:
     """Return the encoder of BERT-base with seeded weights, in evaluation mode."""
     torch.manual_seed(SEED)
     return BertBase().eval()
+
+
+BY_NAME = {"digits": digits, "resnet50": resnet50, "bert-base": bert_base}
+"""What builds each network, by the name that benchmarks give it."""
