@@ -42,13 +42,13 @@ class Effort:
     calibration: int
     repetitions: int
     turn_s: float
-    rounds: int = 7
+    rounds: int = 5
 
 
 EFFORTS = {
     "digits": Effort(samples=256, calibration=128, repetitions=200, turn_s=0.2),
     "resnet50": Effort(samples=64, calibration=32, repetitions=9, turn_s=0.6),
-    "bert-base": Effort(samples=32, calibration=32, repetitions=5, turn_s=0.6),
+    "bert-base": Effort(samples=32, calibration=16, repetitions=5, turn_s=0.6),
 }
 QUICK = Effort(samples=8, calibration=8, repetitions=3, turn_s=0.01, rounds=1)
 
@@ -212,7 +212,7 @@ class Bench:
             batch=BatchRange(min=1, opt=max(self.batches), max=max(16, *self.batches)),
             batch_sizes=(size,),
             threads=(self.threads,),
-            warmup=2,
+            warmup=1,
             repetitions=self.effort.repetitions,
             calibration=Calibration(samples=self.effort.calibration),
             time_limit_s=300,
@@ -270,6 +270,13 @@ def _engine_of(judged: Judgement) -> str:
 
 
 def _only_classes_differ(judged: Judgement, spec: OptimizeSpec) -> bool:
-    """Return whether an engine was refused though its outputs point where the original's do."""
-    found = [one.parity for one in judged.candidates if one.parity is not None]
-    return any(not one.passed and (one.cosine or 0.0) >= spec.min_cosine for one in found)
+    """Return whether a faster engine than the chosen one was refused though its outputs point where they should."""
+    size = spec.batch_sizes[0]
+    times = {one.key: found.p50_ms for one in judged.candidates if (found := one.latency_at(size))}
+    refused = [
+        one.key
+        for one in judged.candidates
+        if one.parity is not None and not one.parity.passed and (one.parity.cosine or 0.0) >= spec.min_cosine
+    ]
+    limit = times.get(judged.chosen or "", float("inf"))
+    return any(times.get(key, float("inf")) < limit for key in refused)

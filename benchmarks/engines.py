@@ -106,7 +106,7 @@ def main(  # noqa: PLR0913 - the program's options
     network: Annotated[str, typer.Option(help="Some of digits,resnet50,bert-base.")] = ",".join(EFFORTS),
     batch: Annotated[str, typer.Option(help="Batch sizes, with commas between them.")] = "1,8",
     threads: Annotated[str, typer.Option(help="Threads, with commas between them: a table for each.")] = "1",
-    rounds: Annotated[int, typer.Option(min=1, help="How often each is measured.")] = 7,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each is measured.")] = 5,
     aot: Annotated[bool, typer.Option("--aot", help="AOTInductor too; where there is a GPU, always.")] = False,
     quick: Annotated[
         bool, typer.Option("--quick", help="Few calls, one round: whether it runs, not how fast.")

@@ -24,7 +24,7 @@ Kind = Literal["eager", "compile", "onnxruntime", "openvino", "openvino-untold",
 
 NAME, VERSION = "network", 1
 SAMPLES, OUTPUTS = "samples.npy", "outputs.npy"
-LEAST_CALLS, MOST_CALLS = 3, 2000
+LEAST_CALLS, MOST_CALLS = 2, 2000
 
 
 @dataclass(frozen=True)
