@@ -122,15 +122,16 @@ def main(  # noqa: PLR0913 - the program's options
     networks, batches, all_threads = _networks(network), _numbers(batch, "batch sizes"), _numbers(threads, "threads")
     facts, begun = about(f"python -m benchmarks.engines {' '.join(sys.argv[1:])}".strip()), time.monotonic()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # so that nothing is left running
+    rounds = QUICK.rounds if quick else rounds
     outcomes: list[Outcome] = []
     for name, count in itertools.product(networks, all_threads):
         effort = QUICK if quick else replace(EFFORTS[name], rounds=rounds)
-        outcomes += run(name, count, batches, effort, aot=aot)
-    rounds, took_s = QUICK.rounds if quick else rounds, time.monotonic() - begun
-    facts["measured"] += f", {rounds} rounds; load {os.getloadavg()[0]:.1f} after {took_s:.0f} s"
-    Console(width=max(130, console.width)).print(*(table_of(outcome) for outcome in outcomes), sep="\n")
-    for path in output or ():
-        write(path, outcomes, facts)
+        found = run(name, count, batches, effort, aot=aot)
+        Console(width=max(130, console.width)).print(*(table_of(outcome) for outcome in found), sep="\n")
+        outcomes += found
+        facts["took"] = f"{time.monotonic() - begun:.0f} s, {rounds} rounds, load {os.getloadavg()[0]:.1f} at the end"
+        for path in output or ():  # after each network: what was measured is not lost with what comes after it
+            write(path, outcomes, facts)
 
 
 if __name__ == "__main__":
