@@ -80,9 +80,6 @@ class Scorer:
                 vectorized=False,
                 rng=np.random.default_rng(SEED),
             ).confidence_interval
-        except (
-            ValueError,
-            ZeroDivisionError,
-        ):  # a metric that is not defined on some resample: one that lacks a class, say
-            return None
+        except (ValueError, ZeroDivisionError):
+            return None  # a metric that is not defined on some resample: one that lacks a class, say
         return Interval(low=float(found.low), high=float(found.high), confidence=spec.confidence)

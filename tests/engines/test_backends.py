@@ -110,7 +110,7 @@ def test_the_key_says_how_it_was_quantised_and_on_what(tried: Tried) -> None:
     assert (fields["threads"] if family_of(tried.job.engine) == "openvino" else fields["session"]["threads"]) == 1
     expected = {
         "tool": f"onnxruntime {onnxruntime.__version__}",
-        "scheme": "u8s8",
+        "scheme": "u8s8, weights of 7 bits, per channel",
         "method": "minmax",
         "calibration_sha256": digest_of_file(tried.job.calibration),
     }

@@ -220,6 +220,20 @@ def test_what_polygraphy_passes_we_pass_and_what_we_pass_it_passes_at_twice_the_
         assert _polygraphy(SimpleCompareFunc(atol=2 * atol, rtol=2 * rtol + 1e-15), original, found)
 
 
+def test_a_value_within_the_sum_of_the_tolerances_passes_here_and_not_at_polygraphy() -> None:
+    original = np.array([[10.0]])  # atol allows 0.1, rtol 0.1, and both together 0.2
+    for found, ours, theirs in ((10.09, True, True), (10.19, True, False), (10.21, False, False)):
+        engine = np.array([[found]])
+        assert compare(original, engine, atol=0.1, rtol=0.01).passed == ours
+        assert bool(_polygraphy(SimpleCompareFunc(atol=0.1, rtol=0.01), original, engine)) == theirs
+
+
+@given(pairs(), TOLERANCES, TOLERANCES)
+def test_the_verdict_is_numpys(pair: Pair, atol: float, rtol: float) -> None:
+    original, found = pair
+    assert compare(original, found, atol=atol, rtol=rtol).passed == np.allclose(found, original, atol=atol, rtol=rtol)
+
+
 @given(pairs(), TOLERANCES)
 def test_with_an_absolute_tolerance_alone_the_verdicts_are_the_same(pair: Pair, atol: float) -> None:
     original, found = pair
