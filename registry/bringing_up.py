@@ -36,15 +36,13 @@ class BringingUp(Deriving):
         return fitting
 
     def _bring_up(self, endpoint: str, generation: int, desired: Desired) -> Observed:
-        from registry.engines.backends import family_of
-
         samples = self.load_samples(desired.model, desired.version)
         fitting = self._wanted_engine(desired)
         engine = fitting.engine or "onnxruntime"
         server, golden = self._servers(endpoint).bring_up(
             generation,
             desired,
-            runtime="openvino" if family_of(engine) == "openvino" else "onnxruntime",
+            engine=engine,
             fetch_engine=lambda folder: self._fetch_engine(desired, folder),
             samples=samples,
         )

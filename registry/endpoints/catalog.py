@@ -114,7 +114,7 @@ def open_version(served: ServedVersion, *, engine_threads: int) -> LoadedVersion
     if served.runtime == "openvino":
         from registry.endpoints.openvino_session import open_in_openvino
 
-        opened = open_in_openvino(data, threads=engine_threads)
+        opened = open_in_openvino(data, threads=engine_threads, precision=served.precision)
         return LoadedVersion(served, opened.contract, opened)
     try:
         session = onnxruntime.InferenceSession(

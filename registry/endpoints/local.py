@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from registry.endpoints.client import InferenceClient
 from registry.endpoints.desired import Desired
 from registry.endpoints.process import find_server, start_server, stop_server
-from registry.endpoints.serving import RunningServer, Runtime, ServedVersion, ServerConfig
+from registry.endpoints.serving import RunningServer, ServedVersion, ServerConfig
 from registry.endpoints.trial import compare_golden
+from registry.engines.backends import family_of, precision_of
 from registry.engines.job import GOLDEN_OUTPUTS
 from registry.engines.records import Parity
 from registry.errors import EndpointError
@@ -39,7 +40,7 @@ class LocalServers:
         generation: int,
         desired: Desired,
         *,
-        runtime: Runtime,
+        engine: str,
         fetch_engine: Callable[[Path], FileEntry],
         samples: Samples | None,
     ) -> tuple[RunningServer, Parity | None]:
@@ -48,7 +49,7 @@ class LocalServers:
         Args:
             generation: Whose folder to use; what an earlier try left in it is taken down first.
             desired: What to serve.
-            runtime: What opens the engine.
+            engine: Its name, which says what opens it and in which precision.
             fetch_engine: Puts the engine's files into a folder and says which of them to open, with its digest.
             samples: Golden inputs and the model's own outputs for them, shapes (n, ...); None to skip the comparison.
                 An engine that has its own outputs beside it, because it rounds more than the model, is held to those.
@@ -58,13 +59,14 @@ class LocalServers:
         """
         folder = self._of(generation)
         _take_down(folder)
-        engine = fetch_engine(folder / "engine")
+        file = fetch_engine(folder / "engine")
         served = ServedVersion(
             model=desired.model,
             version=desired.version,
-            engine=folder / "engine" / engine.path,
-            digest=engine.sha256,
-            runtime=runtime,
+            engine=folder / "engine" / file.path,
+            digest=file.sha256,
+            runtime="openvino" if family_of(engine) == "openvino" else "onnxruntime",
+            precision="bf16" if precision_of(engine) == "bf16" else "f32",
         )
         own = folder / "engine" / GOLDEN_OUTPUTS
         if samples is not None and own.is_file():

@@ -34,14 +34,14 @@ class OpenVinoServed:
         return [np.array(found[self._outputs.index(name)]) for name in wanted]
 
 
-def open_in_openvino(data: bytes, *, threads: int) -> OpenVinoServed:
+def open_in_openvino(data: bytes, *, threads: int, precision: str) -> OpenVinoServed:
     """Compile the bytes of an ONNX model, which were checked.
 
     Raises:
         EngineError: OpenVINO is not installed, or does not take the model.
     """
     try:
-        return OpenVinoServed(compiled(data, threads=threads))
+        return OpenVinoServed(compiled(data, threads=threads, precision=precision))
     except ModuleNotFoundError as error:
         raise EngineError(str(MissingExtraError("openvino", "openvino", "this engine"))) from error
 

@@ -34,7 +34,10 @@ Runtime = Literal["onnxruntime", "openvino"]
 
 
 class ServedVersion(Record):
-    """One version to serve: its ONNX file and the sha256 that the file must have (``sha256:`` before it or not)."""
+    """One version to serve: its ONNX file and the sha256 that the file must have (``sha256:`` before it or not).
+
+    ``precision`` is what OpenVINO computes floats in.
+    """
 
     model: str
     version: str
@@ -42,6 +45,7 @@ class ServedVersion(Record):
     digest: _Digest
     default: bool = True
     runtime: Runtime = "onnxruntime"
+    precision: Literal["f32", "bf16"] = "f32"
 
     @field_validator("model")
     @classmethod

@@ -73,7 +73,7 @@ class OnnxRuntimeKey(Record):
 class OpenVinoKey(Record):
     """What decides over an OpenVINO variant, which is compiled when it is opened; ``precision`` is that of its floats.
 
-    OpenVINO would compute in bfloat16 where the processor can, and the ONNX alone shall decide over precision.
+    OpenVINO would compute in bfloat16 wherever the processor can; here it does so only where it was asked for.
     """
 
     engine: Literal["openvino"] = "openvino"
@@ -81,7 +81,7 @@ class OpenVinoKey(Record):
     version: str
     os: str
     arch: str
-    precision: Literal["f32"] = "f32"
+    precision: Literal["f32", "bf16"] = "f32"
     threads: int
     quantization: Quantization | None = None
 

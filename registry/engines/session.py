@@ -52,6 +52,8 @@ class OnnxSession:
             raise EngineError(f"onnxruntime cannot load {self.path}: {refusal}") from refusal
         self.input_names = tuple(entry.name for entry in self._session.get_inputs())
         self.output_names = tuple(entry.name for entry in self._session.get_outputs())
+        self._first_input = next(iter(self.input_names), "")
+        self._first_output = list(self.output_names[:1])
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
         """Return every output by its name for inputs given by name.
@@ -71,7 +73,12 @@ class OnnxSession:
         Raises:
             EngineError: As for ``run``.
         """
-        return self.run({self.input_names[0]: batch})[self.output_names[0]]
+        # By itself and not by way of ``run``: on a small model its dictionaries would be a tenth of the time.
+        try:
+            found: NDArray[Any] = self._session.run(self._first_output, {self._first_input: batch})[0]
+        except _FAILURES as refusal:
+            raise EngineError(f"onnxruntime could not run {self.path}: {refusal}") from refusal
+        return found
 
 
 def open_onnx(path: str | Path, *, threads: int = 1) -> OnnxSession:

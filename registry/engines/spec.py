@@ -10,7 +10,7 @@ from registry.base import Record, as_tuple
 
 EngineName = Literal[
     "onnxruntime", "onnxruntime-int8",
-    "openvino", "openvino-int8",
+    "openvino", "openvino-bf16", "openvino-int8",
     "aotinductor",
     "tensorrt", "tensorrt-tf32", "tensorrt-fp16", "tensorrt-bf16", "tensorrt-int8", "tensorrt-fp8",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""ONNX on the CPU through OpenVINO, in full precision or quantised to int8."""
+"""ONNX on the CPU through OpenVINO: in full precision, in bfloat16, or quantised to int8."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from registry.engines.backends import Call, own_key
+from registry.engines.backends import Call, own_key, precision_of
 from registry.engines.backends.onnx_files import quantization_of, written
 from registry.engines.job import Job
 from registry.engines.key import EngineKey, OpenVinoKey, this_machine
@@ -34,6 +34,7 @@ def key_of(job: Job) -> OpenVinoKey:
         version=openvino.__version__,
         os=machine.os,
         arch=machine.arch,
+        precision="bf16" if precision_of(job.engine) == "bf16" else "f32",
         threads=job.spec.threads[0],
         quantization=quantization_of(job),
     )
