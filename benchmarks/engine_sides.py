@@ -47,8 +47,8 @@ class Effort:
 
 EFFORTS = {
     "digits": Effort(samples=256, calibration=128, repetitions=200, turn_s=0.2),
-    "resnet50": Effort(samples=64, calibration=32, repetitions=9, turn_s=0.6),
-    "bert-base": Effort(samples=32, calibration=16, repetitions=5, turn_s=0.6),
+    "resnet50": Effort(samples=32, calibration=32, repetitions=9, turn_s=0.6),
+    "bert-base": Effort(samples=16, calibration=16, repetitions=5, turn_s=0.6),
 }
 QUICK = Effort(samples=8, calibration=8, repetitions=3, turn_s=0.01, rounds=1)
 

@@ -43,7 +43,7 @@ def rows_of(bench: Bench, size: int) -> list[Row]:
         found = bench.processes[row.who].outputs
         row.parity = compare_loosely(reference, found, min_cosine=bound.min_cosine, min_agreement=bound.min_agreement)
         row.differences = cosine_of_differences(reference, found)
-        row.words = ours.get(row.who, bench.processes[row.who].words)
+        row.words = "; ".join(words for words in (ours.get(row.who, ""), bench.processes[row.who].words) if words)
     return rows
 
 

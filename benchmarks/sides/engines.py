@@ -62,7 +62,7 @@ def opened(task: Task) -> tuple[Call, str]:
             from registry import ModelRegistry
 
             engine = ModelRegistry(task.registry).load_engine(NAME, VERSION, threads=task.threads)
-            return engine.call, engine.words
+            return engine.call, f"load_engine opens {engine.name or 'the original'}"
     return _kept(task)
 
 
