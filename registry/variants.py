@@ -139,9 +139,14 @@ class Variants(Loading):
         """
         from registry.engines.fitting import fit_engine
 
-        return fit_engine(
-            self.get_variants(name, version), self.get_choice(name, version), families=families, needed=needed
-        )
+        judgement = self.find_judgement(name, version)
+        judged = {} if judgement is None else {one.key: one for one in judgement.candidates if one.file is not None}
+        # As they were judged last: a variant keeps what was found of it when it was built.
+        variants = [
+            one.model_copy(update={"report": judged.get(one.key, one.report)})
+            for one in self.get_variants(name, version)
+        ]
+        return fit_engine(variants, self.get_choice(name, version), families=families, needed=needed)
 
     def load_engine(
         self, name: str, version: VersionRef | None = None, stage: ModelStage | str | None = None, *, threads: int = 1

@@ -196,9 +196,17 @@ def mismatch(key_fields: Mapping[str, Any], *, machine: Machine | None = None) -
     package = key.package if isinstance(key, TensorRtKey) else _PACKAGES[key.engine]
     if (found := _version_of(package)) != key.version:
         return f"it was built with {package} {key.version}, here is {found or 'none'}"
+    return _other_processor(key, machine)
+
+
+def _other_processor(key: EngineKey, machine: Machine) -> str | None:
     match key:
         case TensorRtKey():
             return _other_gpu(key, machine.gpu)
+        case OpenVinoKey(precision="bf16"):
+            from registry.engines.backends.openvino import NO_BF16, has_bf16
+
+            return None if has_bf16() else NO_BF16
         case InductorKey():
             from registry.engines.backends.aotinductor import target_here
 

@@ -18,10 +18,21 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def missing(job: Job) -> str | None:  # noqa: ARG001 - one signature for all backends
-    """Return in words that OpenVINO is not installed, or None."""
-    found = importlib.util.find_spec("openvino")
-    return None if found else str(MissingExtraError("openvino", "openvino", "an OpenVINO engine"))
+NO_BF16 = "this processor does not compute in bfloat16"
+
+
+def missing(job: Job) -> str | None:
+    """Return in words that OpenVINO is not installed, or that the processor lacks the precision; or None."""
+    if importlib.util.find_spec("openvino") is None:
+        return str(MissingExtraError("openvino", "openvino", "an OpenVINO engine"))
+    return NO_BF16 if precision_of(job.engine) == "bf16" and not has_bf16() else None
+
+
+def has_bf16() -> bool:
+    """Return whether the processor computes in bfloat16; elsewhere OpenVINO would take float32, and answer so."""
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 def key_of(job: Job) -> OpenVinoKey:
