@@ -72,7 +72,7 @@ def engines_here(*, aot: bool) -> tuple[EngineName, ...]:
         return ("onnxruntime", "aotinductor", "tensorrt", "tensorrt-tf32", "tensorrt-fp16", "tensorrt-int8")
     found: list[EngineName] = ["onnxruntime", "onnxruntime-int8"]
     if importlib.util.find_spec("openvino"):
-        found += ["openvino", "openvino-int8"]
+        found += ["openvino", "openvino-bf16", "openvino-int8"]
     return (*found, "aotinductor") if aot else tuple(found)
 
 
@@ -242,8 +242,6 @@ class Bench:
                 self.failed[one.engine] = (one.reason or one.status).splitlines()[0]
                 continue
             self._open(one.engine, kinds.get(one.engine.partition("-")[0], "kept"), one.key)
-            if one.engine == "openvino":
-                self._open("openvino, its own precision", "openvino-untold", one.key)
 
     def _open(self, who: str, kind: Kind, key: str = "") -> None:
         if who in self.processes or who in self.failed:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 Call = Callable[["NDArray[Any]"], "NDArray[Any]"]
 
-Kind = Literal["eager", "compile", "onnxruntime", "openvino", "openvino-untold", "kept", "chosen"]
+Kind = Literal["eager", "compile", "onnxruntime", "openvino", "kept", "chosen"]
 """How it is opened: torch's own ways, a kept file by its library alone, a kept engine or what was chosen by us."""
 
 NAME, VERSION = "network", 1
@@ -100,9 +100,7 @@ def _kept(task: Task) -> tuple[Call, str]:
         case "onnxruntime":
             return _onnxruntime(file, task.threads), ""
         case "openvino":
-            return _openvino(file, task.threads, {"INFERENCE_PRECISION_HINT": "f32"})
-        case "openvino-untold":
-            return _openvino(file, task.threads, {})
+            return _openvino(file, task.threads, str(report.key_fields["precision"])), ""
     call = backend_of(report.engine).open_engine(file, parse_key(report.key_fields), threads=task.threads)
     return call, f"built in {report.build_s or 0:.0f} s"
 
@@ -122,18 +120,21 @@ def _onnxruntime(file: Path, threads: int) -> Call:
     return call
 
 
-def _openvino(file: Path, threads: int, hints: dict[str, str]) -> tuple[Call, str]:
+def _openvino(file: Path, threads: int, precision: str) -> Call:
     import openvino
 
-    wanted = {"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads, **hints}
+    wanted = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": precision,
+    }
     model = openvino.Core().compile_model(str(file), "CPU", wanted)
 
     def call(batch: NDArray[Any]) -> NDArray[Any]:
         found: NDArray[Any] = model(batch)[0]
         return found
 
-    precision = model.get_property("INFERENCE_PRECISION_HINT").get_type_name()
-    return call, "" if hints else f"computes in {precision} where nobody says otherwise"
+    return call
 
 
 def timed(call: Call, batch: NDArray[Any], seconds: float) -> dict[str, float]:
