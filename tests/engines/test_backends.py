@@ -21,6 +21,7 @@ from registry.engines.backends.openvino import has_bf16
 from registry.engines.candidate import try_candidate
 from registry.engines.job import GOLDEN_OUTPUTS, Job
 from registry.engines.key import InductorKey, OnnxRuntimeKey, OpenVinoKey, engine_key, mismatch, this_machine
+from registry.engines.onnx_file import check_onnx
 from registry.engines.parity import compare, compare_loosely
 from registry.engines.program import export_program
 from registry.engines.spec import Calibration, EngineName
@@ -362,3 +363,17 @@ def test_a_compiled_program_of_another_processor_or_torch_is_refused_in_words(
 def test_an_openvino_engine_of_another_release_is_refused_in_words() -> None:
     found = mismatch(_openvino_key(version="2024.0.0").model_dump(mode="json"))
     assert found == f"it was built with openvino 2024.0.0, here is {openvino.__version__}"
+
+
+def test_an_operator_that_a_backend_does_not_know_is_named(job_for: JobFor, tmp_path: Path) -> None:
+    node = onnx_package.helper.make_node("Scaler", ["x"], ["y"], domain="ai.onnx.ml", offset=[0.0] * 4, scale=[2.0] * 4)
+    values = [
+        onnx_package.helper.make_tensor_value_info(name, onnx_package.TensorProto.FLOAT, ["n", 4]) for name in "xy"
+    ]
+    graph = onnx_package.helper.make_graph([node], "scaled", values[:1], values[1:])
+    opsets = [onnx_package.helper.make_opsetid("", 20), onnx_package.helper.make_opsetid("ai.onnx.ml", 3)]
+    onnx_package.save(onnx_package.helper.make_model(graph, opset_imports=opsets, ir_version=10), tmp_path / "m.onnx")
+    job = job_for("openvino").model_copy(update={"onnx": check_onnx(tmp_path / "m.onnx")})
+    tried = try_candidate(job)
+    assert tried.status == "failed"
+    assert "No conversion rule found for operations: ai.onnx.ml.Scaler" in tried.reason

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
+_MOST_WORDS = 400
 NO_BF16 = "this processor does not compute in bfloat16"
 
 
@@ -113,7 +114,7 @@ class OpenVinoSession:
 
 
 def _first_lines(error: Exception) -> str:
-    # OpenVINO names its own source files and lines first.
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # OpenVINO names its own source files and lines first, and the operators that it does not know last.
+    lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()]
     told = [line for line in lines if not line.startswith(("Exception from", "Check '"))] or lines
-    return " ".join(told[:3])
+    return " ".join(told)[:_MOST_WORDS]
