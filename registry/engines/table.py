@@ -11,6 +11,12 @@ from registry.engines.judgement import Judgement, points_of
 from registry.engines.records import Interval, Latency, VariantReport
 from registry.records import EngineChoice, Variant
 
+NOT_RUN = "not run:"
+"""Stands in the words of an engine that was built and cannot run on this machine."""
+
+WIDE = ("agrees", "front", "size", "key")
+"""What a narrow page has no room for."""
+
 Table: TypeAlias = tuple[tuple[str, ...], list[tuple[str, ...]]]
 """The head, and the rows."""
 
@@ -33,6 +39,17 @@ def engine_table(variants: Sequence[Variant], choice: EngineChoice, judgement: J
     rows += [_row(one, choice, columns, on_front=one.key in front) for one in reports]
     head = ("engine", "score", "agrees", *(_title(*column) for column in columns), "front", "size", "key", "remark")
     return head, rows
+
+
+def brief_table(variants: Sequence[Variant], choice: EngineChoice, judgement: Judgement | None) -> Table:
+    """Return the same for a narrow page: what a person decides by, and why an engine was not run left out."""
+    head, rows = engine_table(variants, choice, judgement)
+    kept = [number for number, name in enumerate(head) if name not in WIDE]
+    short = [tuple(row[number] for number in kept) for row in rows]
+    not_run = f", {NOT_RUN}"
+    return tuple(head[number] for number in kept), [
+        (*row[:-1], "not run here" if not_run in row[-1] else row[-1]) for row in short
+    ]
 
 
 def _columns(latency: Sequence[Latency]) -> list[tuple[int, int]]:

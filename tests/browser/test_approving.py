@@ -115,11 +115,11 @@ def assert_the_metrics_are_shown_beside_the_incumbents(dialog: ApprovalDialog, r
 def assert_the_engines_are_shown(dialog: ApprovalDialog, registry: ModelRegistry) -> None:
     (variant,) = registry.get_variants("digits", "v2")
     shown = dialog.columns("Engines")
-    assert shown.keys() == {"original", "onnxruntime"}
-    assert shown["onnxruntime"][""] == "chosen"
-    assert float(shown["onnxruntime"]["score"]) == pytest.approx(variant.report.score, abs=1e-4)
+    assert shown.keys() == {"as registered", "onnxruntime"}
+    assert shown["onnxruntime"]["remark"] == "chosen"
+    assert float(shown["onnxruntime"]["score"].partition(" ")[0]) == pytest.approx(variant.report.score, abs=1e-4)
     (latency, _) = variant.report.latency
-    (times,) = [cell for head, cell in shown["onnxruntime"].items() if head.startswith("batch 1,")]
+    (times,) = [cell for head, cell in shown["onnxruntime"].items() if head.endswith(" @1")]
     p50_ms, p99_ms = (float(number) for number in times.split(" / "))
     assert (p50_ms, p99_ms) == pytest.approx((latency.p50_ms, latency.p99_ms), rel=0.01)
 

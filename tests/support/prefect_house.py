@@ -21,6 +21,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -61,10 +62,12 @@ def forget_the_server() -> None:
     """Have Prefect send this process's logs and events now, and drop the threads that send them.
 
     Prefect keeps one such thread for a process, whatever server it was made for: what a later module's runs have to
-    tell would go to a server that is gone, for minutes.
+    tell would go to a server that is gone, for minutes. In a thread, because where an event loop runs, as it does under
+    Playwright, they only promise to do it.
     """
-    for service in (APILogWorker, EventsWorker):
-        service.drain_all(timeout=FORGOTTEN_WITHIN_S, at_exit=False)
+    with ThreadPoolExecutor(1) as elsewhere:
+        for service in (APILogWorker, EventsWorker):
+            elsewhere.submit(service.drain_all, timeout=FORGOTTEN_WITHIN_S, at_exit=False).result()
 
 
 @dataclass(frozen=True)
