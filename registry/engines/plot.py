@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
     from registry.engines.judgement import Point
 
-_CHOSEN, _FIT, _REFUSED, _LINE = "#1a7f37", "#0969da", "#cf222e", "#8c959f"
+_LINE = "#8c959f"
 _WIDE = 4
-_SIZE_INCHES, _DPI = (8.0, 4.8), 120
+_SIZE_INCHES, _DPI = (9.0, 4.6), 110
 
 
 def pareto_plot(points: Sequence[Point], *, title: str, accuracy: str) -> bytes:
@@ -33,13 +33,15 @@ def pareto_plot(points: Sequence[Point], *, title: str, accuracy: str) -> bytes:
     axes = figure.add_subplot()
     shown = [point for point in points if point.accuracy is not None]
     _front(axes, shown)
-    for point in shown:
-        _mark(axes, point)
+    for number, point in enumerate(shown):
+        _mark(axes, point, number)
+    # Beside the picture: engines that are equally fast would write over each other in it.
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False, fontsize=9)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=_ticks([point.latency.p50_ms for point in shown])))
     axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
-    axes.margins(x=0.25, y=0.25)
+    axes.margins(x=0.15, y=0.15)
     batch = points[0].latency.batch
     axes.set_xlabel(f"latency of a batch of {batch} in ms (p50, with the quartiles' distance as a bar)")
     axes.set_ylabel(accuracy)
@@ -62,21 +64,20 @@ def _front(axes: Axes, points: Sequence[Point]) -> None:
     axes.plot([x for x, _ in front], [y for _, y in front], color=_LINE, linewidth=1, zorder=1, linestyle="--")
 
 
-def _mark(axes: Axes, point: Point) -> None:
-    colour = _CHOSEN if point.chosen else _FIT if point.fit else _REFUSED
+def _mark(axes: Axes, point: Point, number: int) -> None:
     x, y = point.latency.p50_ms, point.accuracy or 0.0
     between = point.interval
+    words = " (chosen)" if point.chosen else "" if point.fit else " (refused)"
     axes.errorbar(
         x,
         y,
         xerr=(point.latency.spread_ms or 0.0) / 2,
         yerr=None if between is None else [[max(0.0, y - between.low)], [max(0.0, between.high - y)]],
-        fmt="D" if point.key is None else "o",
-        color=colour,
-        markersize=9 if point.chosen else 6,
+        fmt="*" if point.chosen else "D" if point.key is None else "o" if point.fit else "x",
+        color=f"C{number % 10}",
+        markersize=14 if point.chosen else 7,
         capsize=2,
         elinewidth=0.8,
         zorder=2,
+        label=point.name + words,
     )
-    words = point.name + (" (chosen)" if point.chosen else "" if point.fit else " (refused)")
-    axes.annotate(words, (x, y), xytext=(7, 6), textcoords="offset points", fontsize=8, color=colour)

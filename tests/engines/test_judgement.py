@@ -141,7 +141,7 @@ def test_the_picture_is_a_png_of_one_size_and_the_same_bytes_each_time() -> None
     drawn = pareto_plot(_points(interval=SURE), title="Engines of net:v1", accuracy="score")
     assert drawn.startswith(b"\x89PNG\r\n\x1a\n")
     assert drawn.endswith(b"IEND\xaeB`\x82")
-    assert struct.unpack(">II", drawn[16:24]) == (960, 576)
+    assert struct.unpack(">II", drawn[16:24]) == (990, 506)
     assert pareto_plot(_points(interval=SURE), title="Engines of net:v1", accuracy="score") == drawn
 
 
