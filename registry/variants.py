@@ -139,7 +139,10 @@ class Variants(Loading):
         """
         from registry.engines.fitting import fit_engine
 
-        judgement = self.find_judgement(name, version)
+        try:
+            judgement = self.find_judgement(name, version)
+        except IntegrityError:  # `verify` tells of it; evidence that is lost must not keep a version from serving
+            judgement = None
         judged = {} if judgement is None else {one.key: one for one in judgement.candidates if one.file is not None}
         # As they were judged last: a variant keeps what was found of it when it was built.
         variants = [

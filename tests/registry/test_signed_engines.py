@@ -177,6 +177,15 @@ def test_an_engine_that_an_earlier_spec_refused_is_opened_once_a_later_one_has_c
     assert net.fit_engine("net", 1, needed=True).key is None, "the last judgement counts"
 
 
+def test_evidence_that_is_lost_keeps_no_version_from_serving(net: ModelRegistry, folder: Path) -> None:
+    net.optimize("net", 1, spec=ONE, samples=INPUTS)
+    before = net.fit_engine("net", 1, needed=True)
+    (evidence,) = folder.rglob("judgement.json")
+    evidence.unlink()
+    assert net.fit_engine("net", 1, needed=True) == before
+    assert [finding.what for finding in net.verify().findings] == ["missing"]
+
+
 # --------------------------------------------------------------------------------------------------------- signatures
 def test_a_registry_that_asks_for_signatures_builds_nothing_without_a_key(guarded: ModelRegistry, folder: Path) -> None:
     before = sorted(folder.rglob("*"))
