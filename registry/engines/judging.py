@@ -215,7 +215,7 @@ def judge(  # noqa: PLR0913 - each is one thing that the caller has at hand
     variants = build_variants(material, spec=spec, folder=folder, kept=kept, report=report)
     timed = spec if original.in_torch else spec.model_copy(update={"threads": spec.threads[:1]})
     baseline = measure_original(original.call, original.samples, spec=timed)
-    score = None if scorer is None else scorer.of_original(reference)
+    score = material.baseline_score
     choice = choose(variants, spec=spec, baseline=baseline, baseline_score=score)
     return Judged(
         original=original,

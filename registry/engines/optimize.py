@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -76,8 +77,12 @@ class Material:
                 f"engines are checked on real samples: {len(self.samples)} samples and {len(self.reference)} outputs "
                 "of the original were given. Give at least one, and the original's output for each."
             )
-        if self.scorer is not None:
-            self.scorer.of_original(self.reference)
+        _ = self.baseline_score
+
+    @cached_property
+    def baseline_score(self) -> float | None:
+        """The metric of the original's outputs, computed once; None without a scorer."""
+        return None if self.scorer is None else self.scorer.of_original(self.reference)
 
 
 @dataclass(frozen=True)
@@ -173,12 +178,18 @@ def _checked(job: Job, tried: VariantReport, material: Material) -> VariantRepor
     else:
         parity = compare_loosely(reference, outputs, min_cosine=spec.min_cosine, min_agreement=spec.min_agreement)
     found: dict[str, Any] = {"parity": parity, "reason": parity.reason}
+    baseline_score = material.baseline_score
     # Outputs of another shape, or with NaN in them, are nothing that a score function must cope with; and a score that
     # is NaN is none: nothing can be said to be better than it, and the candidate would pass.
-    if scorer is not None and parity.max_abs is not None and math.isfinite(score := scorer.of(outputs)):
+    if (
+        scorer is not None
+        and baseline_score is not None
+        and parity.max_abs is not None
+        and math.isfinite(score := scorer.of(outputs))
+    ):
         found |= {
             "score": score,
-            "score_drop": scorer.of(reference) - score,
+            "score_drop": baseline_score - score,
             "score_interval": scorer.interval(outputs, spec=spec),
             "drop_interval": scorer.drop_interval(reference, outputs, spec=spec),
         }
