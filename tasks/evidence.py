@@ -8,7 +8,7 @@ import shlex
 from registry import ApprovalRequest, ModelRegistry, ModelVersion, PromotionPolicy
 from registry.clock import minute
 from registry.compare import MetricDiff, VersionComparison, lower_is_better
-from registry.engines.table import brief_table
+from registry.engines.table import engine_table
 from tasks.markdown import code, escaped, table
 
 
@@ -88,7 +88,7 @@ def _engines(registry: ModelRegistry, version: ModelVersion) -> str:
     variants, choice = registry.get_variants(name, label), registry.get_choice(name, label)
     if not variants and not choice.baseline:
         return "None: it was not optimised."
-    head, rows = brief_table(variants, choice, registry.find_judgement(name, label))
+    head, rows = engine_table(variants, choice, registry.find_judgement(name, label), brief=True)
     return table(head, rows) + f"\n\n{escaped(choice.reason)}"
 
 

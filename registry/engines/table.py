@@ -11,9 +11,6 @@ from registry.engines.judgement import Judgement, points_of
 from registry.engines.records import Interval, Latency, VariantReport
 from registry.records import EngineChoice, Variant
 
-NOT_RUN = "not run:"
-"""Stands in the words of an engine that was built and cannot run on this machine."""
-
 WIDE = ("agrees", "front", "size", "key")
 """What a narrow page has no room for."""
 
@@ -21,13 +18,16 @@ Table: TypeAlias = tuple[tuple[str, ...], list[tuple[str, ...]]]
 """The head, and the rows."""
 
 
-def engine_table(variants: Sequence[Variant], choice: EngineChoice, judgement: Judgement | None) -> Table:
+def engine_table(
+    variants: Sequence[Variant], choice: EngineChoice, judgement: Judgement | None, *, brief: bool = False
+) -> Table:
     """Return the head and the rows: how fast, how good, on the Pareto front or not, and why not chosen.
 
     Args:
         variants: What is kept beside the version; shown where there is no judgement.
         choice: What was chosen.
         judgement: The evidence of the choice, whose candidates are shown with those that failed.
+        brief: For a narrow page: what a person decides by, and why an engine was not run left out.
     """
     reports = [one.report for one in variants] if judgement is None else list(judgement.candidates)
     interval = None if judgement is None else judgement.baseline_interval
@@ -36,20 +36,10 @@ def engine_table(variants: Sequence[Variant], choice: EngineChoice, judgement: J
     points = points_of(reports, choice.baseline, choice.baseline_score, choice.key, interval)
     front = {point.key for point in points if point.on_front}
     rows = [_original(choice, interval, columns, on_front=None in front)] if choice.baseline else []
-    rows += [_row(one, choice, columns, on_front=one.key in front) for one in reports]
+    rows += [_row(one, choice, columns, on_front=one.key in front, brief=brief) for one in reports]
     head = ("engine", "score", "agrees", *(_title(*column) for column in columns), "front", "size", "key", "remark")
-    return head, rows
-
-
-def brief_table(variants: Sequence[Variant], choice: EngineChoice, judgement: Judgement | None) -> Table:
-    """Return the same for a narrow page: what a person decides by, and why an engine was not run left out."""
-    head, rows = engine_table(variants, choice, judgement)
-    kept = [number for number, name in enumerate(head) if name not in WIDE]
-    short = [tuple(row[number] for number in kept) for row in rows]
-    not_run = f", {NOT_RUN}"
-    return tuple(head[number] for number in kept), [
-        (*row[:-1], "not run here" if not_run in row[-1] else row[-1]) for row in short
-    ]
+    shown = [number for number, name in enumerate(head) if not (brief and name in WIDE)]
+    return tuple(head[number] for number in shown), [tuple(row[number] for number in shown) for row in rows]
 
 
 def _columns(latency: Sequence[Latency]) -> list[tuple[int, int]]:
@@ -70,7 +60,7 @@ def _original(
 
 
 def _row(
-    report: VariantReport, choice: EngineChoice, columns: Sequence[tuple[int, int]], *, on_front: bool
+    report: VariantReport, choice: EngineChoice, columns: Sequence[tuple[int, int]], *, on_front: bool, brief: bool
 ) -> tuple[str, ...]:
     chosen = report.status == "measured" and report.key == choice.key
     return (
@@ -81,11 +71,13 @@ def _row(
         "yes" if on_front and report.latency else "",
         "-" if report.size_bytes is None else decimal(report.size_bytes),
         report.key[:12] if report.file else "-",
-        "chosen" if chosen else _remark(report),
+        "chosen" if chosen else _remark(report, brief=brief),
     )
 
 
-def _remark(report: VariantReport) -> str:
+def _remark(report: VariantReport, *, brief: bool) -> str:
+    if brief and report.status == "built":
+        return "not run here"
     words = (report.objection or report.reason).split("\n")[0]
     return words if report.status in {"measured", "built"} else f"{report.status}: {words}"
 

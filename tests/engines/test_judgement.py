@@ -27,7 +27,7 @@ from registry.engines.plot import pareto_plot
 from registry.engines.records import Interval, Latency, Parity, VariantReport
 from registry.engines.session import open_onnx
 from registry.engines.spec import OptimizeSpec
-from registry.engines.table import brief_table, engine_table
+from registry.engines.table import engine_table
 from registry.records import EngineChoice, Variant
 
 if TYPE_CHECKING:
@@ -288,8 +288,9 @@ def test_the_machine_is_described_as_the_system_sees_it() -> None:
 
 def test_a_brief_table_has_fewer_columns_and_few_words_for_what_was_not_run() -> None:
     built = _tried("tensorrt", None, status="built", reason="built with X 1, not run: no GPU")
-    head, rows = brief_table([], CHOICE, _judgement().model_copy(update={"candidates": (*CANDIDATES, built)}))
-    whole, all_rows = engine_table([], CHOICE, _judgement().model_copy(update={"candidates": (*CANDIDATES, built)}))
+    judgement = _judgement().model_copy(update={"candidates": (*CANDIDATES, built)})
+    head, rows = engine_table([], CHOICE, judgement, brief=True)
+    whole, all_rows = engine_table([], CHOICE, judgement)
     assert [name for name in whole if name not in head] == ["agrees", "front", "size", "key"]
     assert {len(row) for row in rows} == {len(head)}
     assert [row[-1] for row in rows] == [row[-1] for row in all_rows[:-1]] + ["not run here"]
