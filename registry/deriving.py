@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry import artifacts, clock
 from registry.encoding import digest_of, readable_json
-from registry.engines.judgement import JUDGEMENT_NAME, judgement_name
+from registry.engines.judgement import JUDGEMENT_NAME, PLOT_NAME, judgement_name
 from registry.engines.records import VariantReport
 from registry.engines.signatures import EngineSigner, engine_signer, signed
 from registry.engines.spec import OptimizeSpec
@@ -190,15 +190,17 @@ class Deriving(Variants, Moving):
         self, version: ModelVersion, judged: Judged, spec: OptimizeSpec, *, actor: str | None
     ) -> EngineChoice:
         """Keep the evidence with its picture, and return the choice that names it."""
+        from registry.engines.judging import picture_of
+
         variants, _ = self._derived(version.name, version.version)
         judgement = judged.evidence(version, spec, by=actor or self.actor, at=clock.now())
-        picture = judged.picture(version.full_name)
-        entries = () if picture is None else (artifacts.entry_of(picture[0], picture[1]),)
-        judgement = judgement.model_copy(update={"manifest": artifacts.manifest_of(entries)})
+        picture = picture_of(judgement)
+        manifest = artifacts.manifest_of([artifacts.entry_of(PLOT_NAME, picture)])
+        judgement = judgement.model_copy(update={"manifest": manifest})
         data = readable_json(judgement)
         folder = f"{variants}/{judgement_name(digest_of(data))}"
         # The evidence last: what a log names is whole.
-        for file, content in ((picture,) if picture else ()) + ((JUDGEMENT_NAME, data),):
+        for file, content in ((PLOT_NAME, picture), (JUDGEMENT_NAME, data)):
             try:
                 self.store.create(f"{folder}/{file}", content)
             except AlreadyExistsError:  # an earlier try, of the very same evidence

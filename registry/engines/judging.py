@@ -15,12 +15,10 @@ from registry.engines.backends import Call
 from registry.engines.batches import run_in_batches
 from registry.engines.choice import choose
 from registry.engines.judgement import (
-    PLOT_NAME,
     JudgedSamples,
     Judgement,
     Pivot,
     describe_machine,
-    points_of,
 )
 from registry.engines.optimize import (
     NO_ENGINES,
@@ -164,15 +162,14 @@ class Judged:
             reason=self.choice.reason,
         )
 
-    def picture(self, full_name: str) -> tuple[str, bytes] | None:
-        """Return the name and the bytes of the plot, None where there is nothing to draw."""
-        points = points_of(self.variants, self.baseline, self.baseline_score, self.choice.key, self.baseline_interval)
-        if not points:
-            return None
-        from registry.engines.plot import pareto_plot
 
-        accuracy = "cosine with the original (worst sample)" if self.baseline_score is None else "score"
-        return PLOT_NAME, pareto_plot(points, title=f"Engines of {full_name}", accuracy=accuracy)
+def picture_of(judgement: Judgement) -> bytes:
+    """Return the evidence as a plot, accuracy against latency, as PNG."""
+    from registry.engines.plot import pareto_plot
+
+    accuracy = "cosine with the original (worst sample)" if judgement.baseline_score is None else "score"
+    title = f"Engines of {judgement.model}:{judgement.version}"
+    return pareto_plot(judgement.points(), title=title, accuracy=accuracy)
 
 
 def judge(  # noqa: PLR0913 - each is one thing that the caller has at hand

@@ -233,7 +233,7 @@ def measure_original(
     """
     # Torch alone can be told how many threads to use: whoever calls asks for several only where torch computes.
     found = []
-    for threads in spec.threads if "torch" in sys.modules else spec.threads[:1]:
+    for threads in spec.threads:
         with _torch_threads(threads):
             for size in spec.batch_sizes:
                 once = measure(call, batch_of(samples, size), warmup=spec.warmup, repetitions=spec.repetitions)
