@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import onnxruntime
+from pydantic import ValidationError
 
 from registry.encoding import digest_of
+from registry.endpoints.serving import CANDIDATE, ServedModels
 from registry.endpoints.tensors import Array, ProtocolError
-from registry.errors import EngineError, IntegrityError, InvalidVersionError
+from registry.errors import EngineError, IntegrityError, InvalidInputError, InvalidVersionError
 from registry.signature import Signature, TensorSpec
 from registry.versions import canonical
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from pathlib import Path
 
     from registry.endpoints.serving import ServedVersion
 
@@ -57,41 +60,91 @@ class LoadedVersion:
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """The open versions; a change is a new catalog put in the place of the old one."""
+    """The open versions of one generation; a change is a new catalog put in the place of the old one."""
 
-    versions: tuple[LoadedVersion, ...]
+    versions: tuple[LoadedVersion, ...] = ()
+    generation: int = 0
 
-    def find(self, model: str, version: str | None = None) -> LoadedVersion:
-        """Return the version that a URL names: its number or its label, or the model's default where it names none.
+    def find(self, model: str, version: str | None = None, *, at: float = 0.0) -> LoadedVersion:
+        """Return the version that a URL names, or that answers where it names none.
+
+        Args:
+            model: The model's name.
+            version: Its number, its label, or ``candidate``; None for one by the shares.
+            at: Where in the shares, 0 to 1 without 1: the stable version's come first.
 
         Raises:
             ProtocolError: Not served here (404); lists what is.
         """
         of_model = [loaded for loaded in self.versions if loaded.served.model == model]
         if not of_model:
-            names = ", ".join(sorted({loaded.served.model for loaded in self.versions}))
+            names = ", ".join(sorted({loaded.served.model for loaded in self.versions})) or "nothing"
             raise ProtocolError(f"no model {model[:80]!r} at this endpoint; it serves: {names}", status=404)
-        for loaded in of_model:
-            if loaded.served.default if version is None else loaded.served.number == _number(version):
-                return loaded
-        numbers = ", ".join(loaded.served.number for loaded in of_model)
-        raise ProtocolError(
-            f"{model} has no version {str(version)[:80]!r} at this endpoint; it serves: {numbers}", status=404
-        )
+        found = _by_share(of_model, at) if version is None else _by_address(of_model, version)
+        if found is None:
+            asked = "version that answers yet" if version is None else f"version {version[:80]!r}"
+            addresses = ", ".join(loaded.served.address for loaded in of_model)
+            raise ProtocolError(f"{model} has no {asked} at this endpoint; it serves: {addresses}", status=404)
+        return found
 
     def numbers_of(self, model: str) -> list[str]:
         """Return the versions of a model that are open, as they stand in URLs."""
-        return [loaded.served.number for loaded in self.versions if loaded.served.model == model]
+        return [loaded.served.address for loaded in self.versions if loaded.served.model == model]
+
+    def without(self, model: str) -> Catalog:
+        """Return the same without a model.
+
+        Raises:
+            ProtocolError: It is not served here (404).
+        """
+        kept = tuple(loaded for loaded in self.versions if loaded.served.model != model)
+        if len(kept) == len(self.versions):
+            raise ProtocolError(f"no model {model[:80]!r} at this endpoint", status=404)
+        return replace(self, versions=kept)
 
 
-def open_catalog(versions: Sequence[ServedVersion], *, engine_threads: int) -> Catalog:
-    """Open every version.
+def read_models(path: Path) -> ServedModels:
+    """Return what a models file lists.
+
+    Raises:
+        InvalidInputError: It is not there, or is none.
+    """
+    try:
+        return ServedModels.model_validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        raise InvalidInputError(f"{path} is no file of models to serve: {error}") from error
+
+
+def open_catalog(models: ServedModels, *, engine_threads: int, known: Catalog | None = None) -> Catalog:
+    """Open every version that is not open in ``known`` with the same bytes, runtime and precision.
 
     Raises:
         IntegrityError: A file has another sha256 than it should; it was not opened.
-        EngineError: A file is missing or no ONNX model, or the model's tensors are not all numbers.
+        EngineError: A file is missing or no model, or the model's tensors are not all numbers.
     """
-    return Catalog(tuple(open_version(served, engine_threads=engine_threads) for served in versions))
+    opened = {loaded.served.opened_as: loaded for loaded in (known or Catalog()).versions}
+    versions = []
+    for served in models.versions:
+        same = opened.get(served.opened_as)
+        loaded = open_version(served, engine_threads=engine_threads) if same is None else replace(same, served=served)
+        opened[served.opened_as] = loaded
+        versions.append(loaded)
+    return Catalog(tuple(versions), models.generation)
+
+
+def _by_share(of_model: Sequence[LoadedVersion], at: float) -> LoadedVersion | None:
+    answering = [loaded for loaded in of_model if loaded.served.role in {"stable", "canary"}]
+    answering.sort(key=lambda loaded: loaded.served.role == "canary")
+    for loaded in answering:
+        at -= loaded.served.share
+        if at < 0:
+            return loaded
+    return answering[-1] if answering else None
+
+
+def _by_address(of_model: Sequence[LoadedVersion], version: str) -> LoadedVersion | None:
+    address = version if version == CANDIDATE else _number(version)
+    return next((loaded for loaded in of_model if loaded.served.address == address), None)
 
 
 def open_version(served: ServedVersion, *, engine_threads: int) -> LoadedVersion:
