@@ -156,13 +156,15 @@ def write_response(model: str, version: str, request: InferenceRequest, outputs:
     return _write(head, "outputs", [(wanted.name, outputs[wanted.name], wanted.binary) for wanted in request.outputs])
 
 
-def write_request(inputs: Mapping[str, Array]) -> Message:
+def write_request(inputs: Mapping[str, Array], *, request_id: str | None = None) -> Message:
     """Return a request that sends every input as binary data and wants every output so.
 
     Raises:
         InvalidInputError: An input's type has no word in the protocol.
     """
-    head = {"parameters": {"binary_data_output": True}}
+    head: dict[str, Any] = {"parameters": {"binary_data_output": True}}
+    if request_id is not None:
+        head["id"] = request_id
     return _write(head, "inputs", [(name, np.asarray(array), True) for name, array in inputs.items()])
 
 
