@@ -3,28 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
-import logging
+import functools
 import random
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from registry import clock
-from registry.endpoints.catalog import Catalog, LoadedVersion, open_catalog, read_models
-from registry.endpoints.protocol import InferenceRequest
-from registry.endpoints.serving import ServedModels, ServedRole, ServerConfig
+from registry.endpoints.catalog import Catalog, LoadedVersion
+from registry.endpoints.control import Control, IndexEntry
+from registry.endpoints.labels import AnsweredClasses, Labels
+from registry.endpoints.protocol import InferenceRequest, check_inputs
+from registry.endpoints.serving import ServedRole, ServerConfig
+from registry.endpoints.statistics import Outcome
 from registry.endpoints.tensors import Array, ProtocolError
-from registry.errors import ModelwayError
-
-_log = logging.getLogger(__name__)
+from registry.endpoints.workers import Workers
 
 Spoken = Literal["http", "grpc"]
 """The protocol that a request came by."""
+
+_LATE = 504
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +37,7 @@ class Logged:
         time: When it came (UTC).
         model: The model's name.
         version: The version that was asked, as it stands in answers.
-        role: What that version did.
+        role: What that version did; a shadow's answers went to nobody.
         protocol: How the request came.
         inputs: As they were sent, by name, shapes (n, ...).
         outputs: Those that were asked for, by name; empty where it failed.
@@ -56,46 +57,41 @@ class Logged:
     error: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class IndexEntry:
-    """A version that a client may name, and why it does not answer if it does not."""
-
-    name: str
-    version: str
-    ready: bool
-    reason: str = ""
-
-
-def open_service(config: ServerConfig, *, token: str) -> Service:
-    """Open what the models file lists, nothing where there is no such file, and return what answers for it.
-
-    Raises:
-        IntegrityError: A file has another sha256 than it should; it was not opened.
-        EngineError: A file is missing or no model, or the model's tensors are not all numbers.
-        InvalidInputError: The models file is there and is none.
-    """
-    models = read_models(config.models_file) if config.models_file.exists() else ServedModels()
-    return Service(config, open_catalog(models, engine_threads=config.engine_threads), token=token)
-
-
 class Service:
     """Answers requests of both protocols by one catalog, which is replaced as a whole.
 
     All methods belong to the event loop's thread. ``log`` is called for every request that ``Logged`` tells of, at once
     and in that thread: it keeps what it wants and must not wait. ``draining`` is set once the process is to end.
+    ``in_flight`` are the requests that hold a slot, ``refused`` those that found none.
     """
 
-    def __init__(self, config: ServerConfig, catalog: Catalog, *, token: str) -> None:
-        """Serve ``catalog``; whoever knows ``token`` may load and unload."""
+    def __init__(self, config: ServerConfig, *, token: str) -> None:
+        """Open what the models file lists, nothing where there is no such file; ``token`` is the right to load.
+
+        Raises:
+            IntegrityError: A file has another sha256 than it should; it was not opened.
+            EngineError: A file is missing or no model, or the model's tensors are not all numbers.
+            InvalidInputError: The models file is there and is none.
+        """
         self.config = config
-        self.catalog = catalog
         self.log: Callable[[Logged], None] | None = None
         self.draining = False
         self.in_flight = 0
-        self._token = token
+        self.refused = 0
+        self.classes = AnsweredClasses()
+        self._control = Control(config, token=token)
+        self._workers = Workers(config)
         self._random = random.Random()  # noqa: S311 - splits traffic, guards nothing
-        self._workers = ThreadPoolExecutor(config.workers, thread_name_prefix="infer")
-        self._loading = asyncio.Lock()
+        self._copies = 0
+
+    @property
+    def catalog(self) -> Catalog:
+        """What is served at this moment."""
+        return self._control.catalog
+
+    def close(self) -> None:
+        """End the threads once their runs have ended."""
+        self._workers.close()
 
     def named(self, model: str, version: str | None = None) -> LoadedVersion:
         """Return the version that answers: the named one, or one by the shares where none is named.
@@ -103,7 +99,11 @@ class Service:
         Raises:
             ProtocolError: Not served here (404); lists what is.
         """
-        return self.catalog.find(model, version, at=self._random.random())
+        return self._control.catalog.find(model, version, at=self._random.random())
+
+    def count_invalid(self, loaded: LoadedVersion) -> None:
+        """Count a request that was refused for its form before it could be answered."""
+        loaded.counters.failed(loaded.served.role, "invalid", 0)
 
     @contextmanager
     def slot(self) -> Iterator[None]:
@@ -113,6 +113,7 @@ class Service:
             ProtocolError: All are taken (429).
         """
         if self.in_flight >= self.config.max_concurrency:
+            self.refused += 1
             raise ProtocolError(
                 f"{self.in_flight} requests are under way, and no more are taken; ask again in a moment", status=429
             )
@@ -141,24 +142,19 @@ class Service:
         Raises:
             ProtocolError: Too late (504), or the model could not run on these inputs (500).
         """
-        began = time.perf_counter()
-        wanted = [output.name for output in asked.outputs]
-        outputs = await asyncio.get_running_loop().run_in_executor(self._workers, loaded.run, asked.inputs, wanted)
-        if self.log is not None:
-            self.log(
-                Logged(
-                    id=asked.id,
-                    time=clock.now(),
-                    model=loaded.served.model,
-                    version=loaded.served.number,
-                    role=loaded.served.role,
-                    protocol=protocol,
-                    inputs=asked.inputs,
-                    outputs=outputs,
-                    latency_ms=(time.perf_counter() - began) * 1e3,
-                    error=None,
-                )
-            )
+        asking = _Asking(loaded, asked, protocol, time.perf_counter_ns())
+        shadow = self.catalog.shadow_of(loaded.served.model)
+        if shadow is not None and loaded.served.role in {"stable", "canary"}:
+            self._copy_to(shadow, asking)
+        future, timer = self._submit(loaded, asked.inputs, tuple([output.name for output in asked.outputs]))
+        try:
+            outputs = await future
+        except ProtocolError as error:
+            self._failed(asking, error)
+            raise
+        finally:
+            timer.cancel()
+        self._answered(asking, outputs)
         return outputs
 
     async def load(self, model: str, token: str | None, *, parameters: Collection[str] = ()) -> None:
@@ -173,16 +169,7 @@ class Service:
             ProtocolError: No right (401), a parameter or something that cannot be opened (400), a model that the file
                 does not list (404), or an older generation than the one served (409). Nothing was changed.
         """
-        self._check_token(token)
-        if parameters:
-            raise ProtocolError(f"a model is loaded as the models file says, without {', '.join(sorted(parameters))}")
-        async with self._loading:
-            try:
-                self.catalog = await asyncio.to_thread(self._opened, model)
-            except ProtocolError:
-                raise
-            except ModelwayError as error:
-                raise ProtocolError(str(error)) from error
+        await self._control.load(model, token, parameters=parameters)
 
     async def unload(self, model: str, token: str | None) -> None:
         """Serve a model no more, until it is loaded again; requests under way are answered.
@@ -190,13 +177,11 @@ class Service:
         Raises:
             ProtocolError: No right (401), or no such model here (404).
         """
-        self._check_token(token)
-        async with self._loading:
-            self.catalog = self.catalog.without(model)
+        await self._control.unload(model, token)
 
     def index(self) -> list[IndexEntry]:
-        """Return every version that is served, and those that could be."""
-        return [IndexEntry(one.served.model, one.served.address, ready=True) for one in self.catalog.versions]
+        """Return every version that is served, then those that are not, with the reason."""
+        return self._control.index()
 
     def statistics(self, model: str | None = None, version: str | None = None) -> list[dict[str, Any]]:
         """Return what the versions did, in the form of Triton's ``model_stats``; of all models where none is named.
@@ -204,28 +189,102 @@ class Service:
         Raises:
             ProtocolError: Not served here (404).
         """
+        if model is None:
+            chosen = self.catalog.versions
+        elif version is None:
+            chosen = self.catalog.of_model(model)
+        else:
+            chosen = (self.catalog.find(model, version),)
         return [
-            {"name": one.served.model, "version": one.served.address}
-            for one in self.catalog.versions
-            if model in {None, one.served.model} and version in {None, one.served.address}
+            {"name": loaded.served.model, "version": loaded.served.address, **loaded.counters.as_triton()}
+            for loaded in chosen
         ]
 
-    def _opened(self, model: str) -> Catalog:
-        models = read_models(self.config.models_file)
-        if model not in {served.model for served in models.versions}:
-            raise ProtocolError(f"no model {model[:80]!r} in the models file", status=404)
-        if models.generation < self.catalog.generation:
-            raise ProtocolError(
-                f"generation {self.catalog.generation} is served, and the models file has an older one, "
-                f"{models.generation}",
-                status=409,
-            )
-        return open_catalog(models, engine_threads=self.config.engine_threads, known=self.catalog)
+    def tell_labels(self, model: str, labels: Labels) -> int:
+        """Count right and wrong answers by the classes that would have been right; return how many were matched.
 
-    def _check_token(self, token: str | None) -> None:
-        if token is None or not hmac.compare_digest(token.encode(), self._token.encode()):
-            raise ProtocolError(
-                "models are loaded and unloaded only with the header Authorization: Bearer TOKEN, and the token "
-                "stands in the server's state file",
-                status=401,
-            )
+        Raises:
+            ProtocolError: No such model here (404).
+        """
+        self.catalog.of_model(model)
+        return self.classes.tell(model, labels)
+
+    def _submit(
+        self, loaded: LoadedVersion, inputs: Mapping[str, Array], wanted: tuple[str, ...]
+    ) -> tuple[asyncio.Future[dict[str, Array]], asyncio.TimerHandle]:
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[dict[str, Array]] = loop.create_future()
+        self._workers.submit(loaded.lane, loaded.lane.request(inputs, wanted, loaded.counters, future))
+        return future, loop.call_later(self.config.timeout_s, self._expire, future)
+
+    def _expire(self, future: asyncio.Future[dict[str, Array]]) -> None:
+        if not future.done():
+            words = f"there was no answer within {self.config.timeout_s:g} s"
+            future.set_exception(ProtocolError(words, status=_LATE))
+
+    def _copy_to(self, shadow: LoadedVersion, asking: _Asking) -> None:
+        # What a slow shadow cannot take is not copied: it must not pile up behind those who wait for an answer.
+        full = self._copies >= self.config.max_concurrency
+        if full or self._random.random() >= shadow.served.share:
+            return
+        copy = replace(asking, loaded=shadow)
+        try:
+            check_inputs(copy.asked.inputs, shadow.contract, self.config.limits)
+        except ProtocolError as error:
+            self._failed(copy, error)
+            return
+        every = tuple(spec.name for spec in shadow.contract.outputs)
+        future, timer = self._submit(shadow, copy.asked.inputs, every)
+        self._copies += 1
+        future.add_done_callback(functools.partial(self._drop_answer, copy, timer))
+
+    def _drop_answer(self, copy: _Asking, timer: asyncio.TimerHandle, future: asyncio.Future[dict[str, Array]]) -> None:
+        timer.cancel()
+        self._copies -= 1
+        if isinstance(error := future.exception(), ProtocolError):
+            self._failed(copy, error)
+        else:
+            self._answered(copy, future.result())
+
+    def _answered(self, asking: _Asking, outputs: dict[str, Array]) -> None:
+        latency_ns = time.perf_counter_ns() - asking.began_ns
+        loaded, asked = asking.loaded, asking.asked
+        loaded.counters.answered(loaded.served.role, asked.samples, latency_ns)
+        if asked.id:
+            self.classes.remember(loaded.served.model, asked.id, loaded.counters, outputs)
+        if self.log is not None:
+            self.log(asking.logged(latency_ns, outputs=outputs))
+
+    def _failed(self, asking: _Asking, error: ProtocolError) -> None:
+        latency_ns = time.perf_counter_ns() - asking.began_ns
+        outcome: Outcome = "late" if error.status == _LATE else "failed"
+        asking.loaded.counters.failed(asking.loaded.served.role, outcome, latency_ns)
+        if self.log is not None:
+            self.log(asking.logged(latency_ns, error=str(error)))
+
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """One request on its way through the service, or a copy of one for a shadow."""
+
+    loaded: LoadedVersion
+    asked: InferenceRequest
+    protocol: Spoken
+    began_ns: int
+
+    def logged(
+        self, latency_ns: int, *, outputs: Mapping[str, Array] | None = None, error: str | None = None
+    ) -> Logged:
+        """Return what the log is told of it."""
+        return Logged(
+            id=self.asked.id,
+            time=clock.now() - timedelta(microseconds=latency_ns // 1000),
+            model=self.loaded.served.model,
+            version=self.loaded.served.number,
+            role=self.loaded.served.role,
+            protocol=self.protocol,
+            inputs=self.asked.inputs,
+            outputs=outputs or {},
+            latency_ms=latency_ns / 1e6,
+            error=error,
+        )

@@ -1,209 +1,131 @@
-"""The HTTP side of the embedded endpoint: routes of the Open Inference Protocol over a catalog of open models.
+"""The HTTP side of the embedded endpoint: routes of the Open Inference Protocol over a ``Service``.
 
 Only bodies up to the limit are read, compressed ones never, and only for the names under which this server was started:
-a page that points its own name at 127.0.0.1 (DNS rebinding) is refused.
+a page that points its own name at 127.0.0.1 (DNS rebinding) is refused. Inference is answered here in plain ASGI,
+everything else by Starlette's routes.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import importlib.metadata
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+import logging
+from typing import TYPE_CHECKING, NamedTuple
 
-import orjson
-from fastapi import FastAPI
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
-
-from registry.endpoints.protocol import JSON_LENGTH_HEADER, error_body, read_request, write_response
-from registry.endpoints.tensors import ProtocolError, datatype_of
+from registry.endpoints.http_parts import (
+    ClientGoneError,
+    answer,
+    body_within,
+    closing,
+    foreign,
+    headers_of,
+    no_request,
+    refuse,
+)
+from registry.endpoints.protocol import JSON_LENGTH_HEADER, Message, read_request, write_response
+from registry.endpoints.routes import build_routes
+from registry.endpoints.tensors import ProtocolError
 
 if TYPE_CHECKING:
-    from concurrent.futures import Executor
+    from starlette.types import Receive, Scope, Send
 
-    from starlette.types import ASGIApp, Receive, Scope, Send
+    from registry.endpoints.answering import Service
+    from registry.endpoints.catalog import LoadedVersion
+    from registry.endpoints.protocol import InferenceRequest
+    from registry.endpoints.tensors import Array
 
-    from registry.endpoints.catalog import Catalog, LoadedVersion
-    from registry.endpoints.serving import ServerConfig
-    from registry.signature import TensorSpec
+_log = logging.getLogger(__name__)
 
-_OWN_NAMES = {"127.0.0.1", "localhost"}
-
-
-def build_app(service: Service) -> FastAPI:
-    """Return the application that serves ``service``; it has no documentation pages."""
-    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    app.add_middleware(_OwnNamesOnly)
-    # Plain routes: FastAPI's own would resolve dependencies, 85 us a request where these take 20 to 30.
-    app.add_route("/v2", service.server_metadata, methods=["GET"])
-    app.add_route("/v2/health/live", service.live, methods=["GET"])
-    app.add_route("/v2/health/ready", service.ready, methods=["GET"])
-    app.add_route("/v2/repository/index", service.index, methods=["POST"])
-    for model in ("/v2/models/{model}", "/v2/models/{model}/versions/{version}"):
-        app.add_route(model, service.model_metadata, methods=["GET"])
-        app.add_route(f"{model}/ready", service.model_ready, methods=["GET"])
-        app.add_route(f"{model}/infer", service.infer, methods=["POST"])
-    app.add_exception_handler(ProtocolError, _refusal)
-    app.add_exception_handler(HTTPException, _no_such_route)
-    app.add_exception_handler(ClientDisconnect, _nobody_listens)
-    app.add_exception_handler(Exception, _own_fault)
-    return app
+_LARGE_BYTES = 64 * 1024  # as JSON about a millisecond of reading, for which the event loop would stand still
+_JSON_LENGTH = JSON_LENGTH_HEADER.lower().encode()
+_BINARY = (b"content-type", b"application/octet-stream")
 
 
-@dataclass(slots=True)
-class Service:
-    """What the routes do. ``catalog`` is replaced as a whole, so a request sees the old models or the new ones."""
+class Asked(NamedTuple):
+    """What the URL of an inference names."""
 
-    config: ServerConfig
-    catalog: Catalog
-    workers: Executor
-
-    async def server_metadata(self, _: Request) -> Response:
-        """Answer with the server's name, release and extensions, and which endpoint, instance and generation it is."""
-        return _json(
-            {
-                "name": "modelway",
-                "version": _release(),
-                "extensions": ["binary_tensor_data"],
-                "modelway": self.config.model_dump(include={"endpoint", "instance", "generation"}),
-            }
-        )
-
-    async def live(self, _: Request) -> Response:
-        """Answer that the process runs."""
-        return _json({"live": True})
-
-    async def ready(self, _: Request) -> Response:
-        """Answer that every model is open: the socket does not listen before."""
-        return _json({"ready": True})
-
-    async def index(self, _: Request) -> Response:
-        """Answer with every version served."""
-        served = [loaded.served for loaded in self.catalog.versions]
-        return _json([{"name": one.model, "version": one.number, "state": "READY", "reason": ""} for one in served])
-
-    async def model_metadata(self, request: Request) -> Response:
-        """Answer with a model's tensors, and with the label and digest of the version that would answer."""
-        loaded = self._named_in(request)
-        return _json(
-            {
-                "name": loaded.served.model,
-                "versions": self.catalog.numbers_of(loaded.served.model),
-                "platform": "onnxruntime_onnx",
-                "inputs": [_described(spec) for spec in loaded.contract.inputs],
-                "outputs": [_described(spec) for spec in loaded.contract.outputs],
-                "modelway": {"version": loaded.served.version, "digest": loaded.served.digest},
-            }
-        )
-
-    async def model_ready(self, request: Request) -> Response:
-        """Answer that a version can be asked."""
-        loaded = self._named_in(request)
-        return _json({"name": loaded.served.model, "version": loaded.served.number, "ready": True})
-
-    async def infer(self, request: Request) -> Response:
-        """Answer with the model's outputs; all work is done in a worker, so that the event loop stays free."""
-        loaded = self._named_in(request)
-        body = await _body_within(request, self.config.limits.max_body_bytes)
-        json_length = request.headers.get(JSON_LENGTH_HEADER)
-        return await asyncio.get_running_loop().run_in_executor(self.workers, self._answer, loaded, body, json_length)
-
-    def _answer(self, loaded: LoadedVersion, body: bytes, json_length: str | None) -> Response:
-        asked = read_request(body, json_length, contract=loaded.contract, limits=self.config.limits)
-        outputs = loaded.run(asked.inputs, [wanted.name for wanted in asked.outputs])
-        message = write_response(loaded.served.model, loaded.served.number, asked, outputs)
-        return Response(message.body, headers=message.headers)
-
-    def _named_in(self, request: Request) -> LoadedVersion:
-        return self.catalog.find(request.path_params["model"], request.path_params.get("version"))
+    model: str
+    version: str | None
 
 
-class _OwnNamesOnly:
-    """Refuses requests that were sent to another name than this server's, or by a page of another origin."""
+class App:
+    """The ASGI application."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(self, service: Service) -> None:
+        """Serve ``service``."""
+        self._service = service
+        self._routes = build_routes(service)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and (reason := _foreign(dict(scope["headers"]))):
-            await _error(403, reason)(scope, receive, send)
-            return
-        await self._app(scope, receive, send)
+        """Answer one request, whatever happens."""
+        headers = headers_of(scope)
+        if self._service.draining:
+            send = closing(send)
+        try:
+            if words := foreign(headers):
+                await refuse(send, 403, words)
+            elif (asked := asked_of(scope["path"])) is None:
+                await self._routes(scope, receive, send)
+            elif scope["method"] == "POST":
+                await self._infer(asked, headers, receive, send)
+            else:
+                await refuse(send, 405, no_request(scope))
+        except ProtocolError as error:
+            await refuse(send, error.status, str(error))
+        except ClientGoneError:
+            await refuse(send, 400, "the connection was closed before the whole body had come")
+        except Exception:  # noqa: BLE001 - a client hears of any fault in the protocol's words
+            _log.exception("%s could not be answered", scope["path"][:120])
+            await refuse(send, 500, "the server failed; its log has the reason")
+
+    async def _infer(self, asked: Asked, headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:
+        service = self._service
+        with service.slot():
+            loaded = service.named(asked.model, asked.version)
+            body = await self._body(headers, receive)
+            request = await self._read(loaded, headers, body)
+            outputs = await service.answer_in_slot(loaded, request, protocol="http")
+            message = await _written(loaded, request, outputs)
+        await answer(send, 200, message.body, _content(message))
+
+    async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes:
+        limit_s = self._service.config.timeout_s
+        try:
+            async with asyncio.timeout(limit_s):
+                return await body_within(headers, receive, self._service.config.limits.max_body_bytes)
+        except TimeoutError:
+            raise ProtocolError(f"the body had not come after {limit_s:g} s", status=408) from None
+
+    async def _read(self, loaded: LoadedVersion, headers: dict[bytes, bytes], body: bytes) -> InferenceRequest:
+        length = headers.get(_JSON_LENGTH)
+        json_length = None if length is None else length.decode("latin-1")
+        contract, limits = loaded.contract, self._service.config.limits
+        try:
+            if len(body) > _LARGE_BYTES:
+                return await asyncio.to_thread(read_request, body, json_length, contract=contract, limits=limits)
+            return read_request(body, json_length, contract=contract, limits=limits)
+        except ProtocolError:
+            self._service.count_invalid(loaded)
+            raise
 
 
-def _foreign(headers: dict[bytes, bytes]) -> str:
-    host = headers.get(b"host", b"").decode("latin-1")
-    if _host_name(f"//{host}") not in _OWN_NAMES:
-        return f"this server answers to {' and '.join(sorted(_OWN_NAMES))}, not to the host {host[:80]!r}"
-    origin = headers.get(b"origin", b"").decode("latin-1")
-    if origin and _host_name(origin) not in _OWN_NAMES:
-        return f"this server does not answer pages of {origin[:80]!r}"
-    return ""
+def _content(message: Message) -> tuple[tuple[bytes, bytes], ...]:
+    return () if message.json_bytes is None else (_BINARY, (_JSON_LENGTH, b"%d" % message.json_bytes))
 
 
-def _host_name(url: str) -> str | None:
-    try:
-        parts = urlsplit(url)
-        hostname = parts.hostname if parts.port != 0 else None
-    except ValueError:  # a port that is no number, a bracket that is not closed
+async def _written(loaded: LoadedVersion, request: InferenceRequest, outputs: dict[str, Array]) -> Message:
+    name, number = loaded.served.model, loaded.served.number
+    if sum(array.nbytes for array in outputs.values()) > _LARGE_BYTES:
+        return await asyncio.to_thread(write_response, name, number, request, outputs)
+    return write_response(name, number, request, outputs)
+
+
+def asked_of(path: str) -> Asked | None:
+    """Return what the path of an inference names, None for any other path."""
+    if not (path.startswith("/v2/models/") and path.endswith("/infer")):
         return None
-    return hostname
-
-
-async def _body_within(request: Request, limit: int) -> bytes:
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding.strip().lower() != "identity":
-        raise ProtocolError(
-            f"Content-Encoding {encoding[:40]!r} is not accepted: send the body uncompressed", status=415
-        )
-    too_large = ProtocolError(f"the body has more than {limit} bytes; send fewer samples at once", status=413)
-    if int(request.headers.get("content-length", "0")) > limit:
-        raise too_large
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:  # sent in chunks: no length was announced
-            raise too_large
-        parts.append(part)
-    return b"".join(parts)
-
-
-@functools.cache
-def _release() -> str:
-    try:
-        return importlib.metadata.version("modelway")
-    except importlib.metadata.PackageNotFoundError:  # run from a checkout
-        return "unreleased"
-
-
-def _described(spec: TensorSpec) -> dict[str, Any]:
-    return {"name": spec.name, "datatype": datatype_of(spec.dtype), "shape": spec.shape}
-
-
-def _json(value: object) -> Response:
-    return Response(orjson.dumps(value), media_type="application/json")
-
-
-def _error(status: int, message: str) -> Response:
-    return Response(error_body(message), status_code=status, media_type="application/json")
-
-
-async def _refusal(_: Request, error: Exception) -> Response:
-    return _error(getattr(error, "status", 400), str(error))
-
-
-async def _no_such_route(request: Request, error: Exception) -> Response:
-    status = getattr(error, "status_code", 404)
-    return _error(status, f"{request.method} {request.url.path[:120]!r} is no request of this server")
-
-
-async def _nobody_listens(_: Request, __: Exception) -> Response:
-    return _error(400, "the connection was closed before the whole body had come")
-
-
-async def _own_fault(_: Request, __: Exception) -> Response:
-    return _error(500, "the server failed; its log has the reason")
+    match path.split("/")[3:-1]:
+        case [model] if model:
+            return Asked(model, None)
+        case [model, "versions", version] if model and version:
+            return Asked(model, version)
+    return None

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import onnxruntime
 from pydantic import ValidationError
 
 from registry.encoding import digest_of
+from registry.endpoints.batching import Lane, first_line
 from registry.endpoints.serving import CANDIDATE, ServedModels
-from registry.endpoints.tensors import Array, ProtocolError
+from registry.endpoints.statistics import Counters
+from registry.endpoints.tensors import ProtocolError
 from registry.errors import EngineError, IntegrityError, InvalidInputError, InvalidVersionError
 from registry.signature import Signature, TensorSpec
 from registry.versions import canonical
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Collection, Mapping, Sequence
     from pathlib import Path
 
     from registry.endpoints.serving import ServedVersion
-
-_log = logging.getLogger(__name__)
 
 _DTYPES = {
     "tensor(bool)": "bool",
@@ -36,29 +36,19 @@ _ERRORS_ONLY = 3  # onnxruntime's severities: 0 verbose, 1 info, 2 warning, 3 er
 
 @dataclass(frozen=True, slots=True)
 class LoadedVersion:
-    """One version, open and immutable; ``run`` may be called from many threads at once."""
+    """One version, open; the same engine's ``lane`` may be another version's too, the counters are its own."""
 
     served: ServedVersion
-    contract: Signature
-    session: Any
+    lane: Lane
+    counters: Counters
 
-    def run(self, inputs: Mapping[str, Array], wanted: Sequence[str]) -> dict[str, Array]:
-        """Return the wanted outputs for inputs that fit ``contract``.
-
-        Raises:
-            ProtocolError: onnxruntime could not compute them (500); the reason stands in the log as well.
-        """
-        try:
-            found = self.session.run(list(wanted), dict(inputs))
-        except Exception as error:  # onnxruntime's errors have no common base but Exception
-            _log.exception("%s:%s could not run", self.served.model, self.served.version)
-            raise ProtocolError(
-                f"{self.served.model} could not run on these inputs: {_first_line(error)}", status=500
-            ) from error
-        return dict(zip(wanted, found, strict=True))
+    @property
+    def contract(self) -> Signature:
+        """Its inputs and outputs, -1 where a size is free."""
+        return self.lane.contract
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Catalog:
     """The open versions of one generation; a change is a new catalog put in the place of the old one."""
 
@@ -76,31 +66,53 @@ class Catalog:
         Raises:
             ProtocolError: Not served here (404); lists what is.
         """
-        of_model = [loaded for loaded in self.versions if loaded.served.model == model]
-        if not of_model:
-            names = ", ".join(sorted({loaded.served.model for loaded in self.versions})) or "nothing"
-            raise ProtocolError(f"no model {model[:80]!r} at this endpoint; it serves: {names}", status=404)
+        of_model = self._models.get(model) or self._refuse(model)
         found = _by_share(of_model, at) if version is None else _by_address(of_model, version)
         if found is None:
             asked = "version that answers yet" if version is None else f"version {version[:80]!r}"
-            addresses = ", ".join(loaded.served.address for loaded in of_model)
+            addresses = ", ".join(of_model)
             raise ProtocolError(f"{model} has no {asked} at this endpoint; it serves: {addresses}", status=404)
         return found
 
-    def numbers_of(self, model: str) -> list[str]:
-        """Return the versions of a model that are open, as they stand in URLs."""
-        return [loaded.served.address for loaded in self.versions if loaded.served.model == model]
-
-    def without(self, model: str) -> Catalog:
-        """Return the same without a model.
+    def of_model(self, model: str) -> tuple[LoadedVersion, ...]:
+        """Return every version of a model.
 
         Raises:
-            ProtocolError: It is not served here (404).
+            ProtocolError: Not served here (404); lists what is.
         """
-        kept = tuple(loaded for loaded in self.versions if loaded.served.model != model)
-        if len(kept) == len(self.versions):
-            raise ProtocolError(f"no model {model[:80]!r} at this endpoint", status=404)
-        return replace(self, versions=kept)
+        return tuple((self._models.get(model) or self._refuse(model)).values())
+
+    def shadow_of(self, model: str) -> LoadedVersion | None:
+        """Return the version that gets copies of a model's requests, None where none does."""
+        return self._shadows.get(model)
+
+    def numbers_of(self, model: str) -> list[str]:
+        """Return the versions of a model that are open, as they stand in URLs."""
+        return list(self._models.get(model, ()))
+
+    def only(self, models: Collection[str]) -> Catalog:
+        """Return the same with no other models than these."""
+        return replace(self, versions=tuple(loaded for loaded in self.versions if loaded.served.model in models))
+
+    def _refuse(self, model: str) -> NoReturn:
+        names = ", ".join(sorted(self._models)) or "nothing"
+        raise ProtocolError(f"no model {model[:80]!r} at this endpoint; it serves: {names}", status=404)
+
+    @cached_property
+    def models(self) -> frozenset[str]:
+        """The names of the models that are open."""
+        return frozenset(self._models)
+
+    @cached_property
+    def _models(self) -> dict[str, dict[str, LoadedVersion]]:
+        found: dict[str, dict[str, LoadedVersion]] = {}
+        for loaded in self.versions:
+            found.setdefault(loaded.served.model, {})[loaded.served.address] = loaded
+        return found
+
+    @cached_property
+    def _shadows(self) -> dict[str, LoadedVersion]:
+        return {loaded.served.model: loaded for loaded in self.versions if loaded.served.role == "shadow"}
 
 
 def read_models(path: Path) -> ServedModels:
@@ -122,33 +134,39 @@ def open_catalog(models: ServedModels, *, engine_threads: int, known: Catalog | 
         IntegrityError: A file has another sha256 than it should; it was not opened.
         EngineError: A file is missing or no model, or the model's tensors are not all numbers.
     """
-    opened = {loaded.served.opened_as: loaded for loaded in (known or Catalog()).versions}
-    versions = []
+    before = () if known is None else known.versions
+    lanes = {loaded.served.opened_as: loaded.lane for loaded in before}
+    counters = {_counted_as(loaded.served): loaded.counters for loaded in before}
     for served in models.versions:
-        same = opened.get(served.opened_as)
-        loaded = open_version(served, engine_threads=engine_threads) if same is None else replace(same, served=served)
-        opened[served.opened_as] = loaded
-        versions.append(loaded)
+        if served.opened_as not in lanes:
+            lanes[served.opened_as] = open_lane(served, engine_threads=engine_threads)
+    versions = (
+        LoadedVersion(served, lanes[served.opened_as], counters.get(_counted_as(served)) or Counters())
+        for served in models.versions
+    )
     return Catalog(tuple(versions), models.generation)
 
 
-def _by_share(of_model: Sequence[LoadedVersion], at: float) -> LoadedVersion | None:
-    answering = [loaded for loaded in of_model if loaded.served.role in {"stable", "canary"}]
-    answering.sort(key=lambda loaded: loaded.served.role == "canary")
-    for loaded in answering:
-        at -= loaded.served.share
-        if at < 0:
-            return loaded
-    return answering[-1] if answering else None
+def _counted_as(served: ServedVersion) -> tuple[str, ...]:
+    return served.model, served.address, *served.opened_as
 
 
-def _by_address(of_model: Sequence[LoadedVersion], version: str) -> LoadedVersion | None:
-    address = version if version == CANDIDATE else _number(version)
-    return next((loaded for loaded in of_model if loaded.served.address == address), None)
+def _by_share(of_model: Mapping[str, LoadedVersion], at: float) -> LoadedVersion | None:
+    stable = canary = None
+    for loaded in of_model.values():
+        if loaded.served.role == "stable":
+            stable = loaded
+        elif loaded.served.role == "canary":
+            canary = loaded
+    return canary if canary is not None and stable is not None and at >= stable.served.share else stable
 
 
-def open_version(served: ServedVersion, *, engine_threads: int) -> LoadedVersion:
-    """Open one version on the CPU.
+def _by_address(of_model: Mapping[str, LoadedVersion], version: str) -> LoadedVersion | None:
+    return of_model.get(version if version == CANDIDATE else _number(version))
+
+
+def open_lane(served: ServedVersion, *, engine_threads: int) -> Lane:
+    """Open the engine of one version on the CPU.
 
     Raises:
         IntegrityError: Its file has another sha256 than it should; it was not opened.
@@ -164,23 +182,35 @@ def open_version(served: ServedVersion, *, engine_threads: int) -> LoadedVersion
     if found != expected:
         raise IntegrityError(str(served.engine), expected, found)
     # Opened from the bytes that were checked, so that nobody can change the file in between.
+    name = f"{served.model}:{served.version}"
     if served.runtime == "openvino":
         from registry.endpoints.openvino_session import open_in_openvino
 
         opened = open_in_openvino(data, threads=engine_threads, precision=served.precision)
-        return LoadedVersion(served, opened.contract, opened)
+        return Lane(name, opened.contract, opened, served.precision, computes_in_caller=False, same_first_axis=True)
+    session = _session(served, data, engine_threads)
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    first_axes = {argument.shape[0] for argument in (*inputs, *outputs) if argument.shape}
+    return Lane(
+        name,
+        Signature(inputs=_specs(served, inputs), outputs=_specs(served, outputs)),
+        session,
+        served.precision,
+        computes_in_caller=engine_threads == 1,
+        # Axes of two names have two sizes; one without a name may have any.
+        same_first_axis=len(first_axes - {None}) <= 1,
+    )
+
+
+def _session(served: ServedVersion, data: bytes, engine_threads: int) -> onnxruntime.InferenceSession:
     try:
-        session = onnxruntime.InferenceSession(
-            data, _options(served, engine_threads), providers=["CPUExecutionProvider"]
-        )
+        return onnxruntime.InferenceSession(data, _options(served, engine_threads), providers=["CPUExecutionProvider"])
     except Exception as error:
         raise EngineError(
             f"{served.model}:{served.version} cannot be served: onnxruntime does not open {served.engine}: "
-            f"{_first_line(error)}. "
+            f"{first_line(error)}. "
             "The endpoint serves ONNX models that are one file, without external data."
         ) from error
-    contract = Signature(inputs=_specs(served, session.get_inputs()), outputs=_specs(served, session.get_outputs()))
-    return LoadedVersion(served, contract, session)
 
 
 def _options(served: ServedVersion, engine_threads: int) -> onnxruntime.SessionOptions:
@@ -215,7 +245,3 @@ def _number(version: str) -> str:
         return canonical(version)
     except InvalidVersionError:
         return ""
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

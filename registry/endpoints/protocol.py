@@ -71,6 +71,13 @@ class InferenceRequest:
     inputs: dict[str, Array]
     outputs: tuple[WantedOutput, ...]
 
+    @property
+    def samples(self) -> int:
+        """The size of the first input's first axis; 1 where there is none."""
+        for array in self.inputs.values():
+            return len(array) if array.ndim else 1
+        return 1
+
 
 class _Part(BaseModel):
     model_config = ConfigDict(strict=True, frozen=True, extra="ignore")
@@ -144,6 +151,15 @@ def read_request(body: bytes, json_length: str | None, *, contract: Signature, l
     return InferenceRequest(head.id, _read_tensors(head.inputs, rest, kind="input"), outputs)
 
 
+def check_inputs(inputs: Mapping[str, Array], contract: Signature, limits: Limits) -> None:
+    """Refuse inputs, by name, that a model does not take.
+
+    Raises:
+        ProtocolError: Another name, datatype, rank or size (400), or more elements than the limit (413).
+    """
+    _check_each([(name, datatype_of(array.dtype), array.shape) for name, array in inputs.items()], contract, limits)
+
+
 def write_response(model: str, version: str, request: InferenceRequest, outputs: Mapping[str, Array]) -> Message:
     """Return the answer to ``request``: the outputs it wants, each in the form it wants.
 
@@ -213,12 +229,16 @@ def _parse(kind: type[_Head], data: memoryview) -> _Head:
 
 
 def _check_inputs(sent: Sequence[_Tensor], contract: Signature, limits: Limits) -> None:
+    _check_each([(tensor.name, tensor.datatype, tensor.shape) for tensor in sent], contract, limits)
+
+
+def _check_each(sent: Sequence[tuple[str, str, Sequence[int]]], contract: Signature, limits: Limits) -> None:
     specs = {spec.name: spec for spec in contract.inputs}
-    names = [tensor.name for tensor in sent]
-    for tensor in sent:
-        if tensor.name not in specs:
-            raise ProtocolError(f"no input {tensor.name[:80]!r}; the inputs are: {', '.join(specs)}")
-        check_against(specs[tensor.name], tensor.datatype, tensor.shape, limits)
+    for name, datatype, shape in sent:
+        if name not in specs:
+            raise ProtocolError(f"no input {name[:80]!r}; the inputs are: {', '.join(specs)}")
+        check_against(specs[name], datatype, shape, limits)
+    names = [name for name, _, _ in sent]
     if len(names) != len(specs) or len(set(names)) != len(names):
         raise ProtocolError(
             f"each input is needed exactly once: {', '.join(specs)}; found: {', '.join(names) or 'none'}"

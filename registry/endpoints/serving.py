@@ -46,12 +46,14 @@ _WHOLE = 1e-6  # how far from 1 the shares may add up to: 0.1 + 0.9 is what peop
 class ServedVersion(Record):
     """One version to serve: its ONNX file and the sha256 that the file must have (``sha256:`` before it or not).
 
+    ``ordinal`` is the version's number in its model, 0 where whoever starts the server has no use for it.
     ``share`` is of the requests that name no version, 0 to 1: those that the version answers, or, as a shadow, gets
     copies of; a candidate's says nothing. ``precision`` is what OpenVINO computes floats in.
     """
 
     model: str
     version: str
+    ordinal: int = Field(default=0, ge=0)
     engine: Path
     digest: _Digest
     role: ServedRole = "stable"
@@ -151,7 +153,7 @@ class ServerState(StoredRecord):
     """The state file: written, atomically and for its owner alone, once the models are loaded and the socket listens.
 
     ``grpc`` is host and port of that service, None where it does not run. ``token`` is random, and whoever sends it may
-    load and unload models.
+    load and unload models; processes of an earlier release have none.
     """
 
     pid: int
@@ -160,7 +162,7 @@ class ServerState(StoredRecord):
     instance: str
     started_at: datetime
     grpc: str | None = None
-    token: str = Field(repr=False)
+    token: str = Field(default="", repr=False)
 
 
 class RunningServer(StoredRecord):

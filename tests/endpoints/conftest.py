@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from served_models import list_models, served
 
-from registry.encoding import digest_of
 from registry.endpoints.client import InferenceClient
 from registry.endpoints.process import start_server, stop_server
 from registry.endpoints.serving import Limits, RunningServer, ServedVersion, ServerConfig
@@ -106,27 +106,14 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture(scope="session")
 def config_for() -> ConfigFor:
-    """Return a maker of configs: ``config_for(folder, ("iris", "v1", path), ...)``, the last of a model its default."""
+    """Return a maker of configs and models files: ``config_for(folder, served("iris", "v1", path), limits=...)``."""
 
-    def make(folder: Path, *served: tuple[str, str, Path], limits: Limits | None = None) -> ServerConfig:
-        defaults = {model: version for model, version, _ in served}
-        versions = tuple(
-            ServedVersion(
-                model=model,
-                version=version,
-                engine=engine,
-                digest=digest_of(engine.read_bytes()),
-                default=defaults[model] == version,
-            )
-            for model, version, engine in served
+    def make(folder: Path, *versions: ServedVersion, **settings: Any) -> ServerConfig:
+        config = ServerConfig(
+            endpoint="trial", models_file=folder / "models.json", state_file=folder / "state.json", **settings
         )
-        return ServerConfig(
-            endpoint="trial",
-            generation=7,
-            versions=versions,
-            state_file=folder / "state.json",
-            limits=limits or Limits(),
-        )
+        list_models(config, *versions)
+        return config
 
     return make
 
@@ -139,10 +126,10 @@ def server(
     folder = tmp_path_factory.mktemp("server")
     config = config_for(
         folder,
-        ("iris", "v1", engines["first"]),
-        ("iris", "v2", engines["second"]),
-        ("echo", "1.0.0", engines["echo"]),
-        ("logarithm", "v1", engines["logarithm"]),
+        served("iris", "v1", engines["first"], role="canary", share=0.0),
+        served("iris", "v2", engines["second"]),
+        served("echo", "1.0.0", engines["echo"]),
+        served("logarithm", "v1", engines["logarithm"]),
         limits=Limits(max_body_bytes=100_000, max_json_bytes=20_000, max_rank=4, max_elements=5_000),
     )
     running = start_server(config, folder=folder)

@@ -12,6 +12,7 @@ import numpy as np
 import onnxruntime
 import orjson
 import pytest
+from served_models import served
 
 from registry.endpoints.client import InferenceClient, curl_line
 from registry.endpoints.process import start_server, stop_server
@@ -63,7 +64,7 @@ def test_a_refusal_comes_with_the_servers_words_and_status(client: InferenceClie
 def test_a_server_that_is_gone_is_no_refusal(
     tmp_path: Path, engines: dict[str, Path], config_for: Callable[..., ServerConfig]
 ) -> None:
-    running = start_server(config_for(tmp_path, ("iris", "v1", engines["first"])), folder=tmp_path)
+    running = start_server(config_for(tmp_path, served("iris", "v1", engines["first"])), folder=tmp_path)
     with InferenceClient(running.url) as client:
         assert client.ready()
         assert stop_server(running)

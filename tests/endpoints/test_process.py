@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -15,9 +16,18 @@ import orjson
 import psutil
 import pytest
 from pydantic import ValidationError
+from served_models import served
 
+from registry.endpoints.client import InferenceClient
 from registry.endpoints.process import find_server, is_running, start_server, stop_server
-from registry.endpoints.serving import RunningServer, ServedVersion, ServerConfig, ServerState
+from registry.endpoints.serving import (
+    RunningServer,
+    ServedModels,
+    ServedVersion,
+    ServerConfig,
+    ServerState,
+    read_state,
+)
 from registry.errors import EndpointError, InvalidNameError
 
 if TYPE_CHECKING:
@@ -29,7 +39,7 @@ BODY = orjson.dumps({"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 4
 
 @pytest.fixture
 def config(tmp_path: Path, engines: dict[str, Path], config_for: Callable[..., ServerConfig]) -> ServerConfig:
-    return config_for(tmp_path, ("iris", "v1", engines["first"]))
+    return config_for(tmp_path, served("iris", "v1", engines["first"]))
 
 
 @pytest.fixture
@@ -53,7 +63,8 @@ def test_a_started_server_tells_who_and_where_it_is(running: RunningServer, conf
     state = ServerState.model_validate_json(config.state_file.read_bytes())
     assert (state.pid, state.url, state.instance) == (running.pid, running.url, config.instance)
     assert state.url == f"http://127.0.0.1:{state.port}"
-    assert _listens_on(running.pid) == [("127.0.0.1", state.port)]
+    assert (state.grpc, running.grpc) == (f"127.0.0.1:{_grpc_port(state)}",) * 2
+    assert sorted(_listens_on(running.pid)) == sorted([("127.0.0.1", state.port), ("127.0.0.1", _grpc_port(state))])
     assert os.getsid(running.pid) == running.pid
     assert find_server(config.state_file, log_path=running.log_path) == running
     assert RunningServer.model_validate_json(running.model_dump_json()) == running
@@ -61,7 +72,53 @@ def test_a_started_server_tells_who_and_where_it_is(running: RunningServer, conf
 
 def _listens_on(pid: int) -> list[tuple[str, int]]:
     found = psutil.Process(pid).net_connections("inet")
-    return [(one.laddr.ip, one.laddr.port) for one in found if one.status == psutil.CONN_LISTEN]
+    # gRPC listens on an IPv6 socket, bound to the same address of loopback in its IPv6 form.
+    return [(one.laddr.ip.removeprefix("::ffff:"), one.laddr.port) for one in found if one.status == psutil.CONN_LISTEN]
+
+
+def _grpc_port(state: ServerState) -> int:
+    return int((state.grpc or "").rpartition(":")[2])
+
+
+def test_the_state_file_is_for_its_owner_alone_and_the_running_server_tells_no_token(
+    running: RunningServer, config: ServerConfig
+) -> None:
+    assert stat.S_IMODE(config.state_file.stat().st_mode) == 0o600
+    state = read_state(config.state_file)
+    assert state is not None
+    assert len(state.token) > 30
+    assert state.token not in repr(state)
+    assert state.token not in running.model_dump_json()
+
+
+def test_a_state_file_that_cannot_be_read_is_no_server_that_is_not_there(tmp_path: Path) -> None:
+    assert read_state(tmp_path / "state.json") is None
+    (tmp_path / "state.json").write_text('{"pid": 1}')
+    with pytest.raises(EndpointError, match="does not tell of a server as this release starts them"):
+        read_state(tmp_path / "state.json")
+
+
+def test_a_port_that_is_given_is_kept_by_the_next_process(config: ServerConfig, tmp_path: Path) -> None:
+    first = start_server(config, folder=tmp_path)
+    with InferenceClient(first.url) as client:  # its connection is closed by the server's end, which holds the port
+        assert client.ready()
+        assert stop_server(first)
+    kept = config.model_copy(update={"port": int(first.url.rpartition(":")[2])})
+    again = start_server(kept, folder=tmp_path)
+    try:
+        assert again.url == first.url
+        other = kept.model_copy(update={"state_file": tmp_path / "other.json", "log_file": tmp_path / "other.log"})
+        with pytest.raises(EndpointError, match=r"nothing can listen on 127\.0\.0\.1:[0-9]+: Address already in use"):
+            start_server(other, folder=tmp_path / "other")
+        assert is_running(again)
+    finally:
+        assert stop_server(again)
+
+
+def test_records_of_servers_without_grpc_still_load(running: RunningServer) -> None:
+    earlier = orjson.loads(running.model_dump_json())
+    del earlier["grpc"]
+    assert RunningServer.model_validate_json(orjson.dumps(earlier)).grpc is None
 
 
 def test_stopping_is_done_once_and_leaves_nothing(config: ServerConfig, tmp_path: Path) -> None:
@@ -140,12 +197,12 @@ def test_a_server_that_cannot_serve_ends_with_the_reason_and_leaves_nothing(
     engine.write_bytes(
         b"no model" if change == "garbage" else engines["text" if change == "text" else "first"].read_bytes()
     )
-    config = config_for(tmp_path, ("iris", "v1", engine))
+    version = served("iris", "v1", engine)
     if change == "missing":
         engine.unlink()
     if change == "digest":
-        changed = config.versions[0].model_copy(update={"digest": "0" * 64})
-        config = config.model_copy(update={"versions": (changed,)})
+        version = version.model_copy(update={"digest": "0" * 64})
+    config = config_for(tmp_path, version)
     with pytest.raises(EndpointError) as failure:
         start_server(config, folder=tmp_path)
     words = str(failure.value)
@@ -162,7 +219,7 @@ def test_weights_in_a_second_file_are_never_read(
     # Also not where onnxruntime would look for them: in the server's working directory.
     (tmp_path / "weights.data").write_bytes(engines["split"].with_name("weights.data").read_bytes())
     with pytest.raises(EndpointError, match="serves ONNX models that are one file, without external data"):
-        start_server(config_for(tmp_path, ("iris", "v1", engines["split"])), folder=tmp_path)
+        start_server(config_for(tmp_path, served("iris", "v1", engines["split"])), folder=tmp_path)
     assert _processes_of(tmp_path) == []
 
 
@@ -262,15 +319,23 @@ def test_the_server_needs_neither_torch_nor_prefect_nor_onnx() -> None:
     assert done.stdout.strip() == "set()"
 
 
-def test_a_config_names_each_version_once_and_one_default_of_each_model(config: ServerConfig) -> None:
-    one = config.versions[0]
+def test_a_models_file_has_each_version_once_and_shares_of_a_whole(engines: dict[str, Path]) -> None:
+    stable = served("iris", "v1", engines["first"])
+    canary = served("iris", "v2", engines["second"], role="canary", share=0.25)
     for versions, reason in (
-        ((one, one.model_copy(update={"version": "1", "default": False})), "iris:1 is listed more than once"),
-        ((one, one.model_copy(update={"version": "v2"})), "iris has 2 default versions and needs exactly one"),
-        ((one.model_copy(update={"default": False}),), "iris has 0 default versions and needs exactly one"),
+        ((stable, served("iris", "1", engines["first"], role="shadow")), "iris:1 is listed more than once"),
+        (
+            (stable, stable.model_copy(update={"version": "v2"})),
+            "iris has more than one version of a role: stable, sta",
+        ),
+        ((canary,), "iris has a canary version and no stable one"),
+        ((stable, canary), "the shares of iris's stable and canary versions add up to 1.25, not to 1"),
     ):
         with pytest.raises(ValidationError, match=reason):
-            ServerConfig(endpoint="trial", versions=versions, state_file=config.state_file)
+            ServedModels(generation=1, versions=versions)
+    most = stable.model_copy(update={"share": 0.75})
+    again = stable.model_copy(update={"role": "candidate"})
+    assert [one.address for one in ServedModels(versions=(most, canary, again)).versions] == ["1", "2", "candidate"]
 
 
 def test_names_outside_the_grammar_and_digests_that_are_none_are_refused(tmp_path: Path) -> None:

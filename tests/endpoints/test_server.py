@@ -78,7 +78,10 @@ def test_tritonclient_finds_server_and_models_ready(nvidia: Any) -> None:
 
 def test_tritonclient_reads_the_metadata(nvidia: Any, server: RunningServer) -> None:
     about = nvidia.get_server_metadata()
-    assert (about["name"], about["extensions"]) == ("modelway", ["binary_tensor_data"])
+    assert (about["name"], about["extensions"]) == (
+        "modelway",
+        ["binary_tensor_data", "model_repository", "statistics"],
+    )
     assert about["modelway"] == {"endpoint": "trial", "instance": server.instance, "generation": 7}
     model = nvidia.get_model_metadata("iris", "1")
     assert (model["name"], model["versions"], model["platform"]) == ("iris", ["1", "2"], "onnxruntime_onnx")

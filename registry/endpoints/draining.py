@@ -1,0 +1,118 @@
+"""The HTTP server of one process, and how it ends: nothing that it accepted goes unanswered.
+
+From SIGTERM on every answer is the last one of its connection. A client that keeps its connection and is between two
+requests would see it closed under the next one, so those are left open for a moment, and closed when they stay silent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import TYPE_CHECKING, Any, cast
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Awaitable, Callable
+    from types import FrameType
+
+    from uvicorn._types import HTTPScope
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+    from registry.endpoints.answering import Service
+
+_log = logging.getLogger(__name__)
+
+_SILENT_S = 1.0
+_POLL_S = 0.02
+_KEEP_ALIVE_S = 75  # longer than clients keep an idle connection, so that they never send into one being closed
+_LAST_ANSWERS_S = 1  # for what is cancelled after all
+
+
+class Connection(HttpToolsProtocol):
+    """One connection, which knows whether a request has begun to come."""
+
+    @property
+    def silent(self) -> bool:
+        """Whether no request is being read or answered."""
+        # Both are None at first, whatever uvicorn's types say.
+        cycle, scope = cast("RequestResponseCycle | None", self.cycle), cast("HTTPScope | None", self.scope)
+        return scope is None if cycle is None else cycle.response_complete and cycle.scope is scope
+
+
+class DrainingServer(uvicorn.Server):
+    """Serves until SIGTERM, then answers what it has accepted, for ``drain_s`` at most.
+
+    ``started`` is awaited once requests are answered, ``ended`` when no new ones are, side by side with the last ones.
+    """
+
+    def __init__(
+        self,
+        app: Any,
+        service: Service,
+        *,
+        started: Callable[[], Awaitable[None]],
+        ended: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Take what answers; nothing listens yet."""
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=Connection,
+                lifespan="off",
+                ws="none",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                proxy_headers=False,
+                timeout_keep_alive=_KEEP_ALIVE_S,
+                timeout_graceful_shutdown=_LAST_ANSWERS_S,
+                backlog=1024,
+            )
+        )
+        self._service = service
+        self._on_start, self._on_end = started, ended
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to drain, at once."""
+        self._service.draining = True
+        super().handle_exit(sig, frame)
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Listen, then tell so."""
+        await super().startup(sockets)
+        await self._on_start()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what was accepted, then end."""
+        self._service.draining = True
+        drain_s = self._service.config.drain_s
+        for server in self.servers:
+            server.close()
+        others = asyncio.ensure_future(self._on_end())
+        left = await self._drain(drain_s)
+        if left:
+            _log.warning("%d connections were not done after %d s, and are closed", left, drain_s)
+        await others
+        await super().shutdown(sockets)
+
+    async def _drain(self, drain_s: float) -> int:
+        """Wait for the connections to end, close those that are silent, and return how many are left."""
+        for connection in self._connections():
+            if not connection.silent:
+                connection.shutdown()  # which makes the answer that is being made its last one
+        began = time.monotonic()
+        silent_since: dict[Connection, float] = {}
+        while (connections := self._connections()) and (now := time.monotonic()) - began < drain_s:
+            silent_since = {one: silent_since.get(one, now) for one in connections if one.silent}
+            for connection, since in silent_since.items():
+                if now - since >= _SILENT_S:
+                    connection.shutdown()
+            await asyncio.sleep(_POLL_S)
+        return len(self._connections())
+
+    def _connections(self) -> list[Connection]:
+        return [one for one in self.server_state.connections if isinstance(one, Connection)]
