@@ -6,8 +6,7 @@ import asyncio
 import functools
 import random
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -17,7 +16,7 @@ from registry.endpoints.catalog import Catalog, LoadedVersion
 from registry.endpoints.control import Control, IndexEntry
 from registry.endpoints.labels import AnsweredClasses, Labels
 from registry.endpoints.protocol import InferenceRequest, check_inputs
-from registry.endpoints.serving import ServedRole, ServerConfig
+from registry.endpoints.serving import ServedModels, ServedRole, ServerConfig
 from registry.endpoints.statistics import Outcome
 from registry.endpoints.tensors import Array, ProtocolError
 from registry.endpoints.workers import Workers
@@ -25,6 +24,7 @@ from registry.endpoints.workers import Workers
 Spoken = Literal["http", "grpc"]
 """The protocol that a request came by."""
 
+_TOO_MANY = 429
 _LATE = 504
 
 
@@ -83,6 +83,8 @@ class Service:
         self._workers = Workers(config)
         self._random = random.Random()  # noqa: S311 - splits traffic, guards nothing
         self._copies = 0
+        self.slot = Slot(self)
+        """One of the ``max_concurrency`` places; HTTP holds it before it reads a body."""
 
     @property
     def catalog(self) -> Catalog:
@@ -105,24 +107,6 @@ class Service:
         """Count a request that was refused for its form before it could be answered."""
         loaded.counters.failed(loaded.served.role, "invalid", 0)
 
-    @contextmanager
-    def slot(self) -> Iterator[None]:
-        """Hold one of the ``max_concurrency`` places; HTTP takes it before it reads a body.
-
-        Raises:
-            ProtocolError: All are taken (429).
-        """
-        if self.in_flight >= self.config.max_concurrency:
-            self.refused += 1
-            raise ProtocolError(
-                f"{self.in_flight} requests are under way, and no more are taken; ask again in a moment", status=429
-            )
-        self.in_flight += 1
-        try:
-            yield
-        finally:
-            self.in_flight -= 1
-
     async def answer(
         self, loaded: LoadedVersion, asked: InferenceRequest, *, protocol: Spoken = "grpc"
     ) -> dict[str, Array]:
@@ -131,7 +115,7 @@ class Service:
         Raises:
             ProtocolError: No slot (429), too late (504), or the model could not run on these inputs (500).
         """
-        with self.slot():
+        with self.slot:
             return await self.answer_in_slot(loaded, asked, protocol=protocol)
 
     async def answer_in_slot(
@@ -178,6 +162,14 @@ class Service:
             ProtocolError: No right (401), or no such model here (404).
         """
         await self._control.unload(model, token)
+
+    def served(self, token: str | None) -> ServedModels:
+        """Return what is served at this moment, with files and shares.
+
+        Raises:
+            ProtocolError: No right (401).
+        """
+        return self._control.served(token)
 
     def index(self) -> list[IndexEntry]:
         """Return every version that is served, then those that are not, with the reason."""
@@ -263,7 +255,34 @@ class Service:
             self.log(asking.logged(latency_ns, error=str(error)))
 
 
-@dataclass(frozen=True, slots=True)
+class Slot:
+    """A place among those that are answered at once, held by ``with`` as often as there are places."""
+
+    def __init__(self, service: Service) -> None:
+        """Take the service that counts the places."""
+        self._service = service
+
+    def __enter__(self) -> None:
+        """Hold a place.
+
+        Raises:
+            ProtocolError: All are taken (429).
+        """
+        service = self._service
+        if service.in_flight >= service.config.max_concurrency:
+            service.refused += 1
+            raise ProtocolError(
+                f"{service.in_flight} requests are under way, and no more are taken; ask again in a moment",
+                status=_TOO_MANY,
+            )
+        service.in_flight += 1
+
+    def __exit__(self, *_: object) -> None:
+        """Give it back."""
+        self._service.in_flight -= 1
+
+
+@dataclass(slots=True)
 class _Asking:
     """One request on its way through the service, or a copy of one for a shadow."""
 

@@ -90,6 +90,69 @@ def _text(path: Path) -> Path:
     return _save(path, helper.make_graph([node], "text", inputs, outputs))
 
 
+def _centred(path: Path) -> Path:
+    """Take the mean of all samples from each: what a sample gives depends on what it is computed with."""
+    axes = numpy_helper.from_array(np.array([0], np.int64), "axes")
+    nodes = [
+        helper.make_node("ReduceMean", ["x", "axes"], ["mean"], keepdims=1),
+        helper.make_node("Sub", ["x", "mean"], ["y"]),
+    ]
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 2])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2])]
+    return _save(path, helper.make_graph(nodes, "centred", inputs, outputs, [axes]))
+
+
+def _single(path: Path) -> Path:
+    """A model that takes exactly one sample."""
+    node = helper.make_node("Neg", ["x"], ["y"])
+    inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2])]
+    return _save(path, helper.make_graph([node], "single", inputs, outputs))
+
+
+def _picky(path: Path) -> Path:
+    """Look up rows of a table, and fail on an index that it does not have."""
+    table = numpy_helper.from_array(np.arange(20, dtype=np.float32).reshape(10, 2), "table")
+    node = helper.make_node("Gather", ["table", "row"], ["y"])
+    inputs = [helper.make_tensor_value_info("row", TensorProto.INT64, ["n"])]
+    outputs = [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 2])]
+    return _save(path, helper.make_graph([node], "picky", inputs, outputs, [table]))
+
+
+def _patient(path: Path) -> Path:
+    """Multiply matrices as often as the largest number says, about 20 us each time, and give the numbers back."""
+    matrix = numpy_helper.from_array(np.full((64, 64), 1 / 64, np.float32), "matrix")
+    always = numpy_helper.from_array(np.ones((), np.bool_), "always")
+    body = helper.make_graph(
+        [
+            helper.make_node("MatMul", ["state", "matrix"], ["next_state"]),
+            helper.make_node("Identity", ["go_on"], ["goes_on"]),
+        ],
+        "turn",
+        [
+            helper.make_tensor_value_info("turn_number", TensorProto.INT64, []),
+            helper.make_tensor_value_info("go_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("state", TensorProto.FLOAT, [64, 64]),
+        ],
+        [
+            helper.make_tensor_value_info("goes_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("next_state", TensorProto.FLOAT, [64, 64]),
+        ],
+    )
+    nothing = numpy_helper.from_array(np.array(0, np.int64), "nothing")
+    nodes = [
+        helper.make_node("ReduceMax", ["turns"], ["most"], keepdims=0),
+        helper.make_node("Loop", ["most", "always", "matrix"], ["state"], body=body),
+        helper.make_node("ReduceMin", ["state"], ["least"], keepdims=0),
+        helper.make_node("Cast", ["least"], ["whole"], to=TensorProto.INT64),
+        helper.make_node("Mul", ["whole", "nothing"], ["zero"]),
+        helper.make_node("Add", ["turns", "zero"], ["same"]),
+    ]
+    inputs = [helper.make_tensor_value_info("turns", TensorProto.INT64, ["n"])]
+    outputs = [helper.make_tensor_value_info("same", TensorProto.INT64, ["n"])]
+    return _save(path, helper.make_graph(nodes, "patient", inputs, outputs, [matrix, always, nothing]))
+
+
 @pytest.fixture(scope="session")
 def engines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The ONNX files by what they hold."""
@@ -100,6 +163,10 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "echo": _echo(folder / "echo.onnx"),
         "logarithm": _logarithm(folder / "logarithm.onnx"),
         "split": _split(folder / "split.onnx"),
+        "centred": _centred(folder / "centred.onnx"),
+        "single": _single(folder / "single.onnx"),
+        "picky": _picky(folder / "picky.onnx"),
+        "patient": _patient(folder / "patient.onnx"),
         "text": _text(folder / "text.onnx"),
     }
 
