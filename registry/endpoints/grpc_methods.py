@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import time
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -40,9 +41,8 @@ _MAX_WORDS = 2000  # they travel in a header, and clients take 8 kB of headers
 _Method = Callable[[Any, Any], Awaitable[Any]]
 
 
-def servicer_of(service: Service) -> SimpleNamespace:
+def servicer_of(ours: Methods) -> SimpleNamespace:
     """Return every method of the protocol by its name there, as the stubs' ``add_...Servicer_to_server`` takes them."""
-    ours = Methods(service)
     served = {
         "ServerLive": ours.server_live,
         "ServerReady": ours.server_ready,
@@ -61,11 +61,17 @@ def servicer_of(service: Service) -> SimpleNamespace:
 
 
 class Methods:
-    """The methods that are served; the messages are those of ``tritonclient.grpc.service_pb2``."""
+    """The methods that are served; the messages are those of ``tritonclient.grpc.service_pb2``.
+
+    ``asked_at`` is when a model was asked last (seconds of the monotonic clock, minus infinity before that). Once
+    ``ending`` is set no model is asked any more.
+    """
 
     def __init__(self, service: Service) -> None:
         """Answer by ``service``."""
         self._service = service
+        self.asked_at = float("-inf")
+        self.ending = False
 
     async def server_live(self, _: Any, __: Any) -> Any:
         """Answer that the process runs."""
@@ -100,6 +106,9 @@ class Methods:
 
     async def model_infer(self, request: Any, _: Any) -> Any:
         """Answer with the model's outputs; gRPC cancels this call at the client's deadline, or when nobody listens."""
+        if self.ending:
+            raise ProtocolError("this server is ending and takes no more requests", status=503)
+        self.asked_at = time.monotonic()
         loaded = self._service.named(request.model_name, request.model_version or None)
         try:
             asked = read_message(request, contract=loaded.contract, limits=self._service.config.limits)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import TYPE_CHECKING
 
 from registry.errors import EndpointError, MissingExtraError
@@ -10,15 +12,40 @@ if TYPE_CHECKING:
     import grpc
 
     from registry.endpoints.answering import Service
+    from registry.endpoints.grpc_methods import Methods
 
 _SPARE_CALLS = 64
 """Calls beyond ``max_concurrency`` that are looked at, so that a full server still says that it is alive."""
 
 _UNCOMPRESSED_ONLY = 1  # a set of bits, of which the first stands for `identity`
 
+_TAKING_S, _REFUSING_S = 0.5, 0.2
+"""How long an ending server still takes requests, those on their way when it began to end, and then refuses them."""
 
-async def start_grpc(service: Service, *, host: str = "127.0.0.1", port: int = 0) -> tuple[grpc.aio.Server, int]:
-    """Serve ``service`` over gRPC in the running event loop; ``await server.stop(grace)`` ends it.
+
+class GrpcServer:
+    """A started server, and how it ends: gRPC itself would cancel calls that it has received and not yet looked at."""
+
+    def __init__(self, server: grpc.aio.Server, methods: Methods) -> None:
+        """Take a server that was started with ``methods``."""
+        self._server, self._methods = server, methods
+
+    async def stop(self, grace_s: float) -> None:
+        """Answer the requests that are under way or on their way, refuse later ones in words, and end.
+
+        Args:
+            grace_s: Seconds after which the requests that are left are cancelled.
+        """
+        began = time.monotonic()
+        if began - self._methods.asked_at < _TAKING_S:  # else nobody asks
+            await asyncio.sleep(min(_TAKING_S, grace_s))
+            self._methods.ending = True
+            await asyncio.sleep(min(_REFUSING_S, grace_s))
+        await self._server.stop(max(began + grace_s - time.monotonic(), 0.0))
+
+
+async def start_grpc(service: Service, *, host: str = "127.0.0.1", port: int = 0) -> tuple[GrpcServer, int]:
+    """Serve ``service`` over gRPC in the running event loop; ``await server.stop(grace_s)`` ends it.
 
     Args:
         service: What answers, for HTTP as well.
@@ -37,7 +64,7 @@ async def start_grpc(service: Service, *, host: str = "127.0.0.1", port: int = 0
         from tritonclient.grpc import service_pb2_grpc
     except (ImportError, RuntimeError) as error:  # tritonclient without its part for gRPC raises the second
         raise MissingExtraError("tritonclient[grpc]", "triton", "the gRPC service of an endpoint") from error
-    from registry.endpoints.grpc_methods import servicer_of
+    from registry.endpoints.grpc_methods import Methods, servicer_of
 
     limits = service.config.limits
     server = grpc.aio.server(
@@ -49,7 +76,8 @@ async def start_grpc(service: Service, *, host: str = "127.0.0.1", port: int = 0
             ("grpc.so_reuseport", 0),  # else a second server would take half of the requests of a port in use
         ],
     )
-    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(servicer_of(service), server)
+    methods = Methods(service)
+    service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(servicer_of(methods), server)
     try:
         found = server.add_insecure_port(f"{host}:{port}")
     except RuntimeError as error:
@@ -57,4 +85,4 @@ async def start_grpc(service: Service, *, host: str = "127.0.0.1", port: int = 0
             f"the gRPC service cannot listen at {host}:{port}: {error}. Choose another port."
         ) from error
     await server.start()
-    return server, found
+    return GrpcServer(server, methods), found

@@ -20,5 +20,5 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(params=["json", "binary", "grpc"])
 def client(request: pytest.FixtureRequest, served: Served) -> Iterator[OipClient]:
     """NVIDIA's client, in each form in which tensors travel."""
-    with OipClient(request.param, http=served.http, grpc=served.grpc, token=served.token) as client:
+    with served.client(request.param) as client:
         yield client

@@ -235,6 +235,33 @@ def test_a_server_that_is_late_or_full_says_so_and_that_it_lives(tmp_path: Path)
         _eventually(lambda: served.service.in_flight == 0)
 
 
+def test_calls_whose_message_never_comes_are_bounded(tmp_path: Path) -> None:
+    release = threading.Event()
+
+    def nothing_yet() -> Iterator[Any]:
+        release.wait(30.0)
+        yield from ()
+
+    with grpc_service(tmp_path, {"network": network()}, max_concurrency=1) as served:
+        with grpc.insecure_channel(f"127.0.0.1:{served.port}") as channel:
+            open_call = channel.stream_unary("/inference.GRPCInferenceService/ModelInfer")
+            calls = [open_call.future(nothing_yet()) for _ in range(1 + 64)]
+            _eventually(lambda: _outcome_of_live(served) is grpc.StatusCode.RESOURCE_EXHAUSTED)
+            for call in calls:
+                call.cancel()
+            release.set()
+        _eventually(lambda: _outcome_of_live(served) is grpc.StatusCode.OK)
+        assert served.stub.ModelInfer(GOOD)
+
+
+def _outcome_of_live(served: GrpcThread) -> grpc.StatusCode:
+    try:
+        served.stub.ServerLive(service_pb2.ServerLiveRequest())
+    except grpc.RpcError as error:
+        return error.code()
+    return grpc.StatusCode.OK
+
+
 def test_a_model_that_fails_says_so_and_goes_on(served: GrpcThread) -> None:
     odd, even = (_request(_tensor(shape=(n,), fp32=[1.0] * n), model="pairs") for n in (3, 4))
     code, words = _refused(lambda: served.stub.ModelInfer(odd))

@@ -17,7 +17,7 @@ from tritonclient.grpc import service_pb2_grpc
 
 from registry.encoding import digest_of
 from registry.endpoints.answering import Service
-from registry.endpoints.grpc_service import start_grpc
+from registry.endpoints.grpc_service import GrpcServer, start_grpc
 from registry.endpoints.serving import ServedModels, ServedVersion, ServerConfig
 
 TOKEN = "right"  # noqa: S105 - of a server that lives as long as a test
@@ -67,7 +67,7 @@ def grpc_service(folder: Path, models: dict[str, onnx.ModelProto], **more: Any) 
         loop.close()
 
 
-async def _started(config: ServerConfig) -> tuple[Service, grpc.aio.Server, int]:
+async def _started(config: ServerConfig) -> tuple[Service, GrpcServer, int]:
     service = Service(config, token=TOKEN)
     server, port = await start_grpc(service)
     return service, server, port

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import onnx
 import tritonclient.grpc
 from google.protobuf import text_format
-from oip_clients import each_datatype
+from oip_clients import Form, OipClient, each_datatype
 from onnx import helper
 from small_network import network
 from triton_server import running_triton
@@ -33,12 +33,21 @@ SEEDS = {"1": 5, "2": 6}
 
 @dataclass(frozen=True)
 class Served:
-    """A running server, its addresses as ``host:port``, and what it demands of those who load models."""
+    """A running server, its addresses as ``host:port``, and what it demands of those who load models.
+
+    ``models_file`` and ``pid`` are those of ours.
+    """
 
     name: Literal["ours", "triton"]
     http: str
     grpc: str
     token: str = ""
+    models_file: Path | None = None
+    pid: int = 0
+
+    def client(self, form: Form) -> OipClient:
+        """Return a client of this server, which ``with`` closes."""
+        return OipClient(form, http=self.http, grpc=self.grpc, token=self.token)
 
 
 @contextlib.contextmanager
@@ -57,7 +66,8 @@ def our_server(folder: Path, **more: Any) -> Iterator[Served]:
     running = start_server(config, folder=folder)
     try:
         state = json.loads(config.state_file.read_bytes())
-        yield Served("ours", urlsplit(running.url).netloc, state["grpc"], state["token"])
+        http = urlsplit(running.url).netloc
+        yield Served("ours", http, state["grpc"], state["token"], config.models_file, running.pid)
     finally:
         stop_server(running)
 
