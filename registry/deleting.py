@@ -67,5 +67,6 @@ class Deleting(Serving):
             state, observed = snapshot.state, self._observed(endpoint)
             seen = None if observed is None else observed.desired
             all_of_them = [*(desired for _, desired in state.before), state.desired, seen]
-            wanted[endpoint] = {canonical(one.version) for one in all_of_them if one is not None and one.model == name}
+            of_model = [one for one in all_of_them if one is not None and one.model == name]
+            wanted[endpoint] = {canonical(share.version) for one in of_model for _, share in one.shares()}
         return wanted

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from registry.approving import Approving
+from registry.errors import IllegalTransitionError
 from registry.events import Annotated_, ModelEvent
 from registry.log import Snapshot
 from registry.metrics import ModelMetrics
@@ -137,7 +138,14 @@ class Moving(Approving):
 
         Raises:
             IllegalTransitionError: It has never held production, or there was no holder before.
+            EndpointError: The endpoint cannot serve it; then nothing was changed. Or it could not be brought up, and
+                the endpoint goes on serving what it did until it is reconciled.
         """
+        if endpoint_name is not None:
+            before = self._read(name)
+            planned = plan_rollback(before.state, name, version=version, reason=reason, key=idempotency_key)
+            if planned is not None:
+                self._check_servable(self._version(name, before, planned.version), endpoint_name)
         known = self._append_existing(
             name,
             lambda known: plan_rollback(known.state, name, version=version, reason=reason, key=idempotency_key),
@@ -148,6 +156,15 @@ class Moving(Approving):
         if endpoint_name is not None:
             self._serve_again(back, endpoint_name, reason=reason, actor=actor)
         return back
+
+    def find_way_back(self, name: str) -> ModelVersion | None:
+        """Return the version that ``rollback`` would give production to, None where there is none."""
+        known = self._read(name)
+        try:
+            planned = plan_rollback(known.state, name, version=None, reason="", key=None)
+        except IllegalTransitionError:
+            return None
+        return None if planned is None else self._version(name, known, planned.version)
 
     def annotate(  # noqa: PLR0913 - the public interface
         self,
@@ -229,6 +246,9 @@ class Moving(Approving):
             return plan_alias(known.state, name, alias, None, expect=expect, key=idempotency_key)
 
         self._append_existing(name, decide, actor=actor)
+
+    def _check_servable(self, version: ModelVersion, endpoint_name: str) -> None:
+        raise NotImplementedError  # pragma: no cover - the class that deploys gives it
 
     def _serve_again(self, version: ModelVersion, endpoint_name: str, *, reason: str, actor: str | None) -> None:
         raise NotImplementedError  # pragma: no cover - the class that deploys gives it

@@ -1,47 +1,48 @@
-"""Deploying: say in the log what is to serve, bring it up beside what serves, check it, then let the old one go."""
+"""Deploying: say in the log what is to serve, and bring it up beside what serves, checked, before it takes over."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any, Literal
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from registry.base import StoredRecord
-from registry.bringing_up import BringingUp, runs_here, this_host
-from registry.encoding import parse_record, readable_json
+from registry.drifting import Drifting
+from registry.endpoint_history import EndpointEntry, entries
 from registry.endpoints.desired import (
     Desired,
-    EndpointEvent,
-    EndpointMachine,
     EndpointState,
-    Failed,
     Observed,
+    Share,
     Stopped,
     Wanted,
 )
-from registry.errors import EndpointNotFoundError, ModelwayError
-from registry.events import DeployedAt
+from registry.endpoints.settings import LocalSettings, TargetKind, TargetSettings
+from registry.errors import ConflictError, InvalidInputError
 from registry.guard import EndpointNamed, RootState
-from registry.log import EventLog, Snapshot
-from registry.names import check_name, near
+from registry.log import Snapshot
+from registry.names import check_name
 from registry.records import ModelVersion
 from registry.stages import ModelStage
-from registry.state import ModelState
 from registry.versions import VersionRef
 
 
 class Endpoint(StoredRecord):
-    """An endpoint as it stands: what is wanted of it, what was last seen, and whether that process runs."""
+    """An endpoint as it stands: what is wanted of it, what was last seen, and whether that process runs.
+
+    ``running`` is None where only the target could say: ``get_drift`` asks it.
+    """
 
     name: str
     generation: int
     desired: Desired | None
     observed: Observed | None = None
-    running: bool = False
+    running: bool | None = False
 
     @property
     def url(self) -> str | None:
         """Where it answers; None where nothing runs."""
-        return self.observed.server.url if self.observed is not None and self.running else None
+        return None if self.observed is None or self.running is False else self.observed.url
 
 
 class DeployedModel:
@@ -60,7 +61,7 @@ class DeployedModel:
         return iter((self.model, self.endpoint, self.metadata))
 
 
-class Serving(BringingUp):
+class Serving(Drifting):
     """The verbs that make versions serve."""
 
     def deploy_model(  # noqa: PLR0913 - the public interface
@@ -70,49 +71,71 @@ class Serving(BringingUp):
         stage: ModelStage | str | None = None,
         endpoint_name: str | None = None,
         *,
-        target: Literal["local"] | None = None,
+        target: TargetKind | TargetSettings | None = None,
+        traffic: float = 1.0,
+        shadow: float | None = None,
+        pin: bool = False,
         why: str = "",
         actor: str | None = None,
         idempotency_key: str | None = None,
+        report: Callable[[str], None] = lambda _step: None,
     ) -> DeployedModel:
         """Serve a version at an endpoint, and return when it answers the golden samples as the model did.
 
-        What served there goes on until then, and stays if the new one cannot be brought up.
+        What served there goes on until then, and stays if the new one cannot be brought up. An endpoint that was given
+        the version in production, or one by its alias, follows that: ``get_drift`` tells when it points elsewhere, and
+        ``reconcile_endpoint`` brings the endpoint after it.
 
         Args:
             model_name: The model, or ``name@alias``.
             version: Number, label or alias; with no stage either, the version in production.
             stage: The latest version of this stage.
             endpoint_name: The endpoint; the model's name by default.
-            target: ``local``: a process of this machine that speaks the Open Inference Protocol on loopback.
+            target: ``local`` (a process of this machine on loopback), or settings of ``registry.endpoints.settings``;
+                where the endpoint serves already by default.
+            traffic: The share of the requests that the version gets, above 0, at most 1. Below 1 it is a canary: the
+                rest goes on to the version that serves.
+            shadow: Instead of traffic, the share of the requests that are copied to it; its answers are dropped.
+            pin: Serve this version whatever holds production later.
             why: Recorded with the generation.
             actor: Who is recorded.
             idempotency_key: The same key wants a generation once.
+            report: Told each step of the roll-out when it has been made.
 
         Raises:
             NotFoundError: There is no such version.
+            InvalidInputError: A share outside its range, or beside nothing that serves.
+            PolicyFailed, ApprovalRequired: It does not meet what production is guarded by.
             EndpointError: It has no engine that this target runs, or it could not be brought up.
             IntegrityError: A byte is not what was recorded.
+            ConflictError: Somebody else wanted another generation before this one served.
         """
         if version is None and stage is None and "@" not in model_name:
             stage = ModelStage.PRODUCTION
         metadata = self.get_model_metadata(model_name, version, stage)
         endpoint = check_name(endpoint_name or metadata.name, kind="endpoint")
-        desired = Desired(
-            model=metadata.name,
-            version=metadata.version,
-            metadata_digest=metadata.metadata_digest,
-            variant=self._servable(metadata).key,
-            target=target or "local",
-            why=why,
-        )
-        self._root.append(lambda known: _plan_endpoint(known, endpoint), actor=actor or self.actor)
         log = self._endpoint_log(endpoint)
-        known = log.append(
+        current = log.read().state
+        settings = _place(target, current)
+        follows = None if pin else self._followed(model_name, version, metadata)
+        desired = self._desired(metadata, endpoint, settings, why=why, follows=follows)
+        if shadow is not None or traffic != 1.0:
+            desired = _beside(endpoint, current, desired, traffic=traffic, shadow=shadow)
+        self._check_may_serve(metadata, endpoint, current, shadow=shadow is not None)
+        self._root.append(lambda known: _plan_endpoint(known, endpoint), actor=actor or self.actor)
+        wanted = log.append(
             lambda known: _plan_wanted(known.state, desired, idempotency_key), actor=actor or self.actor
-        ).snapshot
-        self._converge(endpoint, log, known.state, actor=actor)
-        return DeployedModel(self, self.get_endpoint(endpoint), self.get_version(metadata.name, metadata.version))
+        ).snapshot.state.generation
+        repeated = idempotency_key is not None and idempotency_key in current.keys
+        for step in self._converge(endpoint, actor=actor):
+            report(step)
+        found = self.get_endpoint(endpoint)
+        if found.generation != wanted and not repeated:
+            raise ConflictError(
+                f"{metadata.full_name} was to serve at {endpoint}, and before it did somebody wanted something else: "
+                f"generation {found.generation}. `modelway endpoints show {endpoint}` has it."
+            )
+        return DeployedModel(self, found, self.get_version(metadata.name, metadata.version))
 
     def list_endpoints(self) -> list[Endpoint]:
         """Return all endpoints that were ever wanted, by name."""
@@ -124,14 +147,27 @@ class Serving(BringingUp):
         Raises:
             EndpointNotFoundError: There is none of that name.
         """
-        names = self._root.read().state.endpoints
-        if name not in names:
-            raise EndpointNotFoundError(name, near(name, names))
-        state, observed = self._endpoint_log(name).read().state, self._observed(name)
-        running = observed is not None and runs_here(observed)
+        state, observed = self._endpoint_log(self._known_endpoint(name)).read().state, self._observed(name)
+        running = False if observed is None else self._runs(observed)
         return Endpoint(
             name=name, generation=state.generation, desired=state.desired, observed=observed, running=running
         )
+
+    def was_wanted(self, name: str, idempotency_key: str) -> bool:
+        """Return whether a generation of an endpoint was wanted with this key; what became of it is not said.
+
+        Raises:
+            EndpointNotFoundError: There is none of that name.
+        """
+        return idempotency_key in self._endpoint_log(self._known_endpoint(name)).read().state.keys
+
+    def get_endpoint_history(self, name: str) -> list[EndpointEntry]:
+        """Return what was ever wanted of an endpoint, by whom and why, and what became of it; the oldest first.
+
+        Raises:
+            EndpointNotFoundError: There is none of that name.
+        """
+        return list(entries(self._endpoint_log(self._known_endpoint(name)).history()))
 
     def stop_endpoint(self, name: str, *, reason: str = "", actor: str | None = None) -> Endpoint:
         """Let an endpoint serve nothing any more; requests under way are finished.
@@ -140,76 +176,123 @@ class Serving(BringingUp):
             EndpointNotFoundError: There is none of that name.
             EndpointError: The process could not be ended.
         """
-        self.get_endpoint(name)
-        log = self._endpoint_log(name)
+        log = self._endpoint_log(self._known_endpoint(name))
         log.append(
             lambda known: None if known.state.desired is None else Stopped(reason=reason), actor=actor or self.actor
         )
-        if (observed := self._observed(name)) is not None:
-            self._stop(observed)
-            self.store.delete(f"endpoints/{name}/observed.json")
-        self._servers(name).sweep(keep=None)
+        self._take_down(name)
         return self.get_endpoint(name)
 
-    def restore_endpoint(self, name: str, *, actor: str | None = None) -> bool:
-        """Bring up what an endpoint is to serve if it was served from this machine and does not run any more.
+    def reconcile_endpoint(self, name: str, *, actor: str | None = None) -> list[str]:
+        """Bring an endpoint to what is wanted of it: after a crash, a reboot, or a promotion that it is to follow.
 
         Returns:
-            Whether it was brought up.
+            What was mended, in words; nothing where nothing had to be.
 
         Raises:
             EndpointNotFoundError: There is none of that name.
-            EndpointError: It could not be brought up.
+            ModelwayError: It could not be brought up.
         """
         endpoint = self.get_endpoint(name)
-        here = endpoint.observed is not None and endpoint.observed.host == this_host()
-        if endpoint.desired is None or not here or (endpoint.observed and runs_here(endpoint.observed)):
-            return False
-        log = self._endpoint_log(name)
-        self._converge(name, log, log.read().state, actor=actor)
-        return True
+        if self._is_of_another_machine(endpoint.observed, endpoint.desired):
+            return []
+        drifts = self.get_drift(name)
+        if not drifts:
+            deque(self._converge(name, actor=actor), maxlen=0)  # it may have been left before its last step
+            return []
+        follows = next((drift for drift in drifts if drift.kind == "follows"), None)
+        desired = endpoint.desired
+        if follows is not None and follows.version is not None and desired is not None:
+            metadata = self.get_version(desired.model, follows.version)
+            newer = self._desired(metadata, name, desired.place, why=follows.words, follows=desired.follows)
+            self._endpoint_log(name).append(
+                lambda known: (
+                    Wanted(desired=newer, previous=known.state.generation) if known.state.desired == desired else None
+                ),
+                actor=actor or self.actor,
+            )
+        deque(self._converge(name, actor=actor), maxlen=0)
+        return [drift.words for drift in drifts]
+
+    def _desired(
+        self, metadata: ModelVersion, endpoint: str, settings: TargetSettings, *, why: str, follows: str | None
+    ) -> Desired:
+        fitting = self._servable(metadata, self._target(endpoint, settings), settings.kind)
+        plain = settings == LocalSettings()
+        return Desired(
+            model=metadata.name,
+            version=metadata.version,
+            metadata_digest=metadata.metadata_digest,
+            variant=fitting.key,
+            why_engine=fitting.words,
+            target=settings.kind,
+            why=why,
+            follows=follows,
+            settings=None if plain else settings,
+        )
 
     def _serve_again(self, version: ModelVersion, endpoint_name: str, *, reason: str, actor: str | None) -> None:
         self.deploy_model(
             version.name, version.version, endpoint_name=endpoint_name, why=reason or "rolled back", actor=actor
         )
 
-    def _endpoint_log(self, name: str) -> EventLog[EndpointState, EndpointEvent]:
-        return EventLog(self.store, f"endpoints/{name}/", EndpointMachine())
+    def _check_servable(self, version: ModelVersion, endpoint_name: str) -> None:
+        settings = _place(None, self._endpoint_log(check_name(endpoint_name, kind="endpoint")).read().state)
+        self._servable(version, self._target(endpoint_name, settings), settings.kind)
 
-    def _observed(self, name: str) -> Observed | None:
-        key = f"endpoints/{name}/observed.json"
-        try:
-            return parse_record(Observed, self.store.read(key), self.store.address(key))
-        except FileNotFoundError:
-            return None
 
-    def _converge(
-        self, endpoint: str, log: EventLog[EndpointState, EndpointEvent], state: EndpointState, *, actor: str | None
-    ) -> None:
-        """Bring up what is wanted, unless it runs already; every step can be repeated."""
-        before, desired = self._observed(endpoint), state.desired
-        if desired is None or (before is not None and before.generation == state.generation and runs_here(before)):
-            return
-        try:
-            observed = self._bring_up(endpoint, state.generation, desired)
-        except ModelwayError as error:
-            reason = str(error)
-            log.append(lambda known: _plan_failed(known.state, state.generation, reason), actor=actor or self.actor)
-            raise
-        if log.read().state.generation != state.generation:
-            self._stop(observed)  # another was wanted meanwhile, and whoever wants it brings it up
-            return
-        self.store.replace(f"endpoints/{endpoint}/observed.json", readable_json(observed))
-        if before is not None:
-            self._stop(before)
-        self._servers(endpoint).sweep(keep=state.generation)
+def _place(target: TargetKind | TargetSettings | None, current: EndpointState) -> TargetSettings:
+    """Return the settings of the target: those given, or those that the endpoint has.
 
-        def decide(known: Snapshot[ModelState]) -> DeployedAt:
-            version = known.state.find(desired.model, desired.version)
-            return DeployedAt(version=version, endpoint=endpoint, generation=state.generation)
+    Raises:
+        InvalidInputError: Only a name was given, and the endpoint has no settings of that kind yet.
+    """
+    if target is not None and not isinstance(target, str):
+        return target
+    if current.desired is not None and target in {None, current.desired.target}:
+        return current.desired.place
+    if target in {None, "local"}:
+        return LocalSettings()
+    settings = "TritonSettings(repository=...)" if target == "triton" else "VertexSettings(project=..., ...)"
+    raise InvalidInputError(
+        f"target {target!r} needs settings the first time: give target={settings} of registry.endpoints.settings, or "
+        f"--set on the command line. Nothing was changed."
+    )
 
-        self._append_existing(desired.model, decide, actor=actor)
+
+def _beside(endpoint: str, current: EndpointState, wanted: Desired, *, traffic: float, shadow: float | None) -> Desired:
+    """Return what serves at an endpoint with the wanted version beside it, as canary or shadow.
+
+    Raises:
+        InvalidInputError: A share outside its range, another model, or nothing that it could be beside.
+    """
+    stable = current.desired
+    asked = f"{wanted.model}:{wanted.version} cannot get a part of the requests of {endpoint}"
+    if not 0.0 < traffic <= 1.0 or (shadow is not None and not 0.0 < shadow <= 1.0):
+        raise InvalidInputError(f"{asked}: a share is above 0 and at most 1, found {shadow or traffic:g}.")
+    if shadow is not None and traffic != 1.0:
+        raise InvalidInputError(f"{asked}: give either traffic or shadow; a shadow answers nobody.")
+    if stable is None:
+        raise InvalidInputError(f"{asked}: nothing serves there. Deploy it for all requests first, without a share.")
+    if stable.model != wanted.model or stable.version == wanted.version:
+        raise InvalidInputError(
+            f"{asked}: {stable.model}:{stable.version} serves there, and a part of the requests goes to another "
+            f"version of the same model."
+        )
+    if stable.place != wanted.place:
+        raise InvalidInputError(f"{asked}: it serves with other settings. Deploy with those first, then give a share.")
+    kept = wanted.model_dump(include={"version", "metadata_digest", "variant", "why_engine"})
+    if shadow is not None:
+        return stable.model_copy(update={"shadow": Share(**kept, share=shadow), "why": wanted.why})
+    # Whoever was a shadow and gets traffic now is none any more.
+    same = stable.shadow is not None and stable.shadow.version == wanted.version
+    return stable.model_copy(
+        update={
+            "canary": Share(**kept, share=traffic),
+            "shadow": None if same else stable.shadow,
+            "why": wanted.why,
+        }
+    )
 
 
 def _plan_endpoint(known: Snapshot[RootState], endpoint: str) -> EndpointNamed | None:
@@ -217,9 +300,6 @@ def _plan_endpoint(known: Snapshot[RootState], endpoint: str) -> EndpointNamed |
 
 
 def _plan_wanted(state: EndpointState, desired: Desired, key: str | None) -> Wanted | None:
-    return None if key is not None and key in state.keys else Wanted(desired=desired, key=key)
-
-
-def _plan_failed(state: EndpointState, generation: int, reason: str) -> Failed | None:
-    known = {state.generation, *(number for number, _ in state.before)}
-    return Failed(generation=generation, reason=reason) if generation in known else None
+    if key is not None and key in state.keys:
+        return None
+    return Wanted(desired=desired, previous=state.generation, key=key)

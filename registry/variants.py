@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from registry.engines.backends import Call
-    from registry.engines.fitting import Fitting
+    from registry.engines.fitting import Fitting, Objection
 
 HERE = ("onnxruntime", "openvino", "aotinductor", "tensorrt")
 """The backends that this process can open engines of, where they are installed."""
@@ -127,17 +127,17 @@ class Variants(Loading):
         return variant.manifest
 
     def fit_engine(
-        self, name: str, version: VersionRef, *, families: Collection[str] = HERE, needed: bool = False
+        self, name: str, version: VersionRef, *, objection: Objection | None = None, needed: bool = False
     ) -> Fitting:
-        """Return which engine of a version serves on this machine, and why: the best one whose key matches.
+        """Return which engine of a version serves, and why: the best one whose key matches where it is to run.
 
         Args:
             name: The model.
             version: Number, label or alias.
-            families: The backends that are at hand.
+            objection: What says whether an engine can be opened there; None for this process.
             needed: Whether the model cannot serve as it was registered.
         """
-        from registry.engines.fitting import fit_engine
+        from registry.engines.fitting import fit_engine, objection_here
 
         try:
             judgement = self.find_judgement(name, version)
@@ -149,7 +149,8 @@ class Variants(Loading):
             one.model_copy(update={"report": judged.get(one.key, one.report)})
             for one in self.get_variants(name, version)
         ]
-        return fit_engine(variants, self.get_choice(name, version), families=families, needed=needed)
+        choice = self.get_choice(name, version)
+        return fit_engine(variants, choice, objection=objection or objection_here(HERE), needed=needed)
 
     def load_engine(
         self, name: str, version: VersionRef | None = None, stage: ModelStage | str | None = None, *, threads: int = 1

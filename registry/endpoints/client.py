@@ -11,6 +11,7 @@ import httpx
 import orjson
 
 from registry.endpoints.protocol import JSON_LENGTH_HEADER, Message, read_error, read_response, write_request
+from registry.endpoints.serving import ServedModels
 from registry.endpoints.tensors import Array, ProtocolError, datatype_of
 from registry.errors import EndpointError
 
@@ -161,6 +162,14 @@ class ControlClient(_Client):
             EndpointError: No answer, or a refusal with the server's words (``ProtocolError``, with its status).
         """
         self._accepted("POST", f"{_repository_path(model)}/unload")
+
+    def served(self) -> ServedModels:
+        """Return what is served at this moment, with files and shares.
+
+        Raises:
+            EndpointError: No answer, or a refusal with the server's words (``ProtocolError``, with its status).
+        """
+        return ServedModels.model_validate_json(self._accepted("GET", "/v2/repository/served").content)
 
     def index(self) -> list[Listed]:
         """Return every version that the models file lists, and whether it answers.

@@ -94,6 +94,16 @@ class Control:
             self.catalog = self.catalog.only(self.catalog.models - {model})
             _log.info("%s was unloaded; served now: %s", model, self._words())
 
+    def served(self, token: str | None) -> ServedModels:
+        """Return what is served at this moment, which may differ from a models file that was written since.
+
+        Raises:
+            ProtocolError: No right (401).
+        """
+        self._check(token)
+        versions = tuple(loaded.served for loaded in self.catalog.versions)
+        return ServedModels(generation=self.catalog.generation, versions=versions)
+
     def index(self) -> list[IndexEntry]:
         """Return every version that is served, then those that are not, with the reason."""
         ready = {(loaded.served.model, loaded.served.address): "" for loaded in self.catalog.versions}
@@ -123,8 +133,8 @@ class Control:
     def _check(self, token: str | None) -> None:
         if token is None or not hmac.compare_digest(token.encode(), self._token.encode()):
             raise ProtocolError(
-                "models are loaded and unloaded only with the header Authorization: Bearer TOKEN, and the token "
-                "stands in the server's state file",
+                "models are loaded, unloaded and listed with their files only with the header Authorization: Bearer "
+                "TOKEN, and the token stands in the server's state file",
                 status=401,
             )
 

@@ -63,7 +63,12 @@ def find_server(state_file: Path, *, log_path: Path) -> RunningServer | None:
     except (FileNotFoundError, ValidationError, psutil.NoSuchProcess):
         return None
     found = RunningServer(
-        pid=state.pid, create_time=create_time, url=state.url, instance=state.instance, log_path=log_path.absolute()
+        pid=state.pid,
+        create_time=create_time,
+        url=state.url,
+        grpc=state.grpc,
+        instance=state.instance,
+        log_path=log_path.absolute(),
     )
     return found if _instance_at(state.url) == state.instance else None
 
@@ -127,12 +132,13 @@ def _reap(pid: int) -> None:
 
 
 def _with_whole_paths(config: ServerConfig, folder: Path) -> ServerConfig:
-    versions = tuple(served.model_copy(update={"engine": served.engine.absolute()}) for served in config.versions)
     places = {
+        "models_file": config.models_file.absolute(),
         "state_file": config.state_file.absolute(),
         "log_file": (config.log_file or folder / "server.log").absolute(),
+        "log_folder": None if config.log_folder is None else config.log_folder.absolute(),
     }
-    return config.model_copy(update={"versions": versions, **places})
+    return config.model_copy(update=places)
 
 
 def _launch(config: ServerConfig, folder: Path) -> subprocess.Popen[bytes]:

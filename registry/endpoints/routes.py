@@ -44,6 +44,7 @@ def build_routes(service: Service) -> ASGIApp:
         Route("/v2/health/ready", routes.ready, methods=["GET"]),
         Route("/v2/models/stats", routes.statistics, methods=["GET"]),
         Route("/v2/repository/index", routes.index, methods=["POST"]),
+        Route("/v2/repository/served", routes.served, methods=["GET"]),
         Route("/v2/repository/models/{model}/load", routes.load, methods=["POST"]),
         Route("/v2/repository/models/{model}/unload", routes.unload, methods=["POST"]),
         Route("/v2/models/{model}/labels", routes.labels, methods=["POST"]),
@@ -91,6 +92,11 @@ class _Routes:
         return _json(
             [{"name": one.name, "version": one.version, "state": one.state, "reason": one.reason} for one in entries]
         )
+
+    async def served(self, request: Request) -> Response:
+        """Answer with what is served at this moment, as the models file would have it."""
+        served = self._service.served(bearer(request.headers.get("authorization")))
+        return Response(served.model_dump_json(), media_type="application/json")
 
     async def load(self, request: Request) -> Response:
         """Serve what the models file lists now."""

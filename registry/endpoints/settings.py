@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, TypeAlias
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
 from registry.base import StoredRecord
+from registry.errors import InvalidInputError, did_you_mean
+from registry.names import near
 
 
 class LocalSettings(StoredRecord):
@@ -78,3 +81,30 @@ class VertexSettings(StoredRecord):
 
 TargetSettings: TypeAlias = Annotated[LocalSettings | TritonSettings | VertexSettings, Field(discriminator="kind")]
 TargetKind: TypeAlias = Literal["local", "triton", "vertex"]
+
+_KINDS: dict[str, type[LocalSettings | TritonSettings | VertexSettings]] = {
+    "local": LocalSettings,
+    "triton": TritonSettings,
+    "vertex": VertexSettings,
+}
+
+
+def settings_of(kind: TargetKind, given: Mapping[str, Any], current: TargetSettings | None = None) -> TargetSettings:
+    """Return settings of a kind: those given, over those that an endpoint of this kind has already.
+
+    Raises:
+        InvalidInputError: An unknown setting, one that is missing, or a value that it cannot have.
+    """
+    record = _KINDS[kind]
+    known = [name for name in record.model_fields if name != "kind"]
+    for name in given:
+        if name not in known:
+            hint = did_you_mean(near(name, known)) or f" There are: {', '.join(known)}."
+            raise InvalidInputError(f"a {kind} target has no setting {name!r}.{hint}")
+    kept = {} if current is None or current.kind != kind else current.model_dump()
+    try:
+        return record.model_validate({**kept, **given})
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = ".".join(map(str, first["loc"]))
+        raise InvalidInputError(f"the setting {name} of a {kind} target: {first['msg'].lower()}.") from None

@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
-
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from registry.endpoints.serving import RunningServer
     from registry.engines.records import Parity
     from registry.records import FileEntry
     from registry.signature import Signature
 
-Samples = tuple[NDArray[Any], NDArray[Any]]
+Samples: TypeAlias = "tuple[NDArray[Any], NDArray[Any]]"
 """Golden inputs and the model's own outputs for them, shapes (n, ...)."""
 
 GOLDEN_TOLERANCE = 1e-3

@@ -53,6 +53,7 @@ def compare_golden(  # noqa: PLR0913 - two things to compare, how closely, and w
     *,
     atol: float,
     rtol: float,
+    version: str | None = None,
 ) -> Parity:
     """Send the golden samples in one request and hold the answer against what was recorded.
 
@@ -63,6 +64,7 @@ def compare_golden(  # noqa: PLR0913 - two things to compare, how closely, and w
         expected: The outputs that the original gave, by output name, shape (n, ...).
         atol: Absolute tolerance, >= 0, in the outputs' unit.
         rtol: Relative tolerance, >= 0.
+        version: The version as URLs name it; None for the one that the endpoint serves by default.
 
     Returns:
         The comparison of the output that is furthest off; its ``reason`` names the output.
@@ -70,7 +72,7 @@ def compare_golden(  # noqa: PLR0913 - two things to compare, how closely, and w
     Raises:
         EndpointError: No answer, a refusal, or an expected output that the endpoint does not give.
     """
-    found = client.infer(model, inputs)
+    found = client.infer(model, inputs, version=version)
     if missing := sorted(set(expected) - set(found)):
         raise EndpointError(
             f"{model} at {client.url} gives no output {', '.join(missing)}; it gives: {', '.join(found)}."

@@ -8,7 +8,7 @@ import onnxruntime
 import openvino
 import pytest
 
-from registry.engines.fitting import fit_engine
+from registry.engines.fitting import fit_engine, objection_here
 from registry.engines.key import (
     Machine,
     OnnxRuntimeKey,
@@ -83,7 +83,7 @@ VINO = _kept("openvino", _openvino(), 0.4)
 
 def test_the_chosen_engine_serves_where_it_fits_and_the_words_are_those_of_the_choice() -> None:
     # INT8, though VINO is faster: the choice weighed more than speed.
-    found = fit_engine([PLAIN, INT8, VINO], _choice(INT8), families=CPU_FAMILIES)
+    found = fit_engine([PLAIN, INT8, VINO], _choice(INT8), objection=objection_here(CPU_FAMILIES))
     assert (found.key, found.engine, found.words) == (INT8.key, "onnxruntime-int8", "it was the fastest")
 
 
@@ -99,7 +99,7 @@ def test_an_engine_chosen_for_another_machine_or_release_gives_way_to_the_fastes
     key: OpenVinoKey, words: str
 ) -> None:
     chosen = _kept("openvino", key, 0.1)
-    found = fit_engine([PLAIN, chosen, INT8], _choice(chosen), families=CPU_FAMILIES)
+    found = fit_engine([PLAIN, chosen, INT8], _choice(chosen), objection=objection_here(CPU_FAMILIES))
     assert (found.key, found.engine) == (INT8.key, "onnxruntime-int8")
     assert found.words == (
         f"openvino was chosen and cannot serve here: {words}; onnxruntime-int8 serves, the fastest of those that fit"
@@ -110,20 +110,22 @@ def test_the_machine_in_question_may_be_another_than_this_one() -> None:
     elsewhere = Machine(os="plan9", arch="vax", gpu=None)
     chosen_there = _kept("openvino", _openvino(os="plan9", arch="vax"), 0.4)
     variants = [PLAIN, chosen_there]
-    assert fit_engine(variants, _choice(PLAIN), families=CPU_FAMILIES, machine=elsewhere).key == chosen_there.key
-    assert fit_engine(variants, _choice(chosen_there), families=CPU_FAMILIES).key == PLAIN.key
+    assert (
+        fit_engine(variants, _choice(PLAIN), objection=objection_here(CPU_FAMILIES, elsewhere)).key == chosen_there.key
+    )
+    assert fit_engine(variants, _choice(chosen_there), objection=objection_here(CPU_FAMILIES)).key == PLAIN.key
 
 
 def test_a_choice_of_an_engine_that_is_gone_leaves_the_fastest_that_fits() -> None:
     gone = EngineChoice(key="f" * 64, reason="it was the fastest")
-    found = fit_engine([PLAIN, VINO], gone, families=CPU_FAMILIES)
+    found = fit_engine([PLAIN, VINO], gone, objection=objection_here(CPU_FAMILIES))
     assert (found.key, found.words) == (VINO.key, "openvino serves, the fastest of those that fit")
 
 
 def test_where_no_engine_fits_the_plain_onnx_serves_in_the_release_that_is_here() -> None:
     plain = _kept("onnxruntime", _onnxruntime(version="0.1"), 0.9)
     int8 = _kept("onnxruntime-int8", _onnxruntime(version="0.1", quantization=RECIPE), 0.5)
-    found = fit_engine([int8, plain], _choice(int8), families=CPU_FAMILIES)
+    found = fit_engine([int8, plain], _choice(int8), objection=objection_here(CPU_FAMILIES))
     assert (found.key, found.engine) == (plain.key, "onnxruntime")
     assert found.words == (
         "onnxruntime-int8 was chosen and cannot serve here: it was built with onnxruntime 0.1, here is "
@@ -133,14 +135,14 @@ def test_where_no_engine_fits_the_plain_onnx_serves_in_the_release_that_is_here(
 
 def test_a_chosen_plain_onnx_of_another_release_still_serves() -> None:
     plain = _kept("onnxruntime", _onnxruntime(version="0.1"), 0.9)
-    assert fit_engine([plain], _choice(plain), families=CPU_FAMILIES).key == plain.key
+    assert fit_engine([plain], _choice(plain), objection=objection_here(CPU_FAMILIES)).key == plain.key
 
 
 def test_only_engines_of_the_families_at_hand_serve() -> None:
-    found = fit_engine([PLAIN, VINO], _choice(VINO), families=("onnxruntime",))
+    found = fit_engine([PLAIN, VINO], _choice(VINO), objection=objection_here(("onnxruntime",)))
     assert found.key == PLAIN.key
     assert found.words.startswith("openvino was chosen and cannot serve here: only onnxruntime can be opened; ")
-    nothing = fit_engine([PLAIN, VINO], _choice(VINO), families=("tensorrt",))
+    nothing = fit_engine([PLAIN, VINO], _choice(VINO), objection=objection_here(("tensorrt",)))
     assert (nothing.key, nothing.engine) == (None, None)
     assert nothing.words == (
         "openvino was chosen and cannot serve here: only tensorrt can be opened; "
@@ -162,24 +164,24 @@ def test_only_engines_of_the_families_at_hand_serve() -> None:
 @pytest.mark.parametrize("needed", [False, True])
 def test_what_may_not_answer_for_the_original_never_serves(changed: dict[str, Any], needed: bool) -> None:  # noqa: FBT001 - pytest's own
     fast = _kept("openvino", _openvino(), 0.01, **changed)
-    beside = fit_engine([fast, PLAIN], _choice(fast), families=CPU_FAMILIES, needed=needed)
+    beside = fit_engine([fast, PLAIN], _choice(fast), objection=objection_here(CPU_FAMILIES), needed=needed)
     assert beside.key == PLAIN.key
     why = changed.get("objection") or changed.get("reason") or "it was never measured"
     assert beside.words.startswith(f"openvino was chosen and cannot serve here: {why}; ")
     # Nor does it as the plain ONNX, which is asked for no other release.
     alone = _kept("onnxruntime", _onnxruntime(), 0.01, **changed)
-    assert fit_engine([alone], _choice(alone), families=CPU_FAMILIES, needed=needed).key is None
+    assert fit_engine([alone], _choice(alone), objection=objection_here(CPU_FAMILIES), needed=needed).key is None
 
 
 def test_an_engine_whose_files_were_not_kept_does_not_serve() -> None:
     evidence = VINO.model_copy(update={"manifest": None})
-    assert fit_engine([evidence, PLAIN], _choice(evidence), families=CPU_FAMILIES).key == PLAIN.key
+    assert fit_engine([evidence, PLAIN], _choice(evidence), objection=objection_here(CPU_FAMILIES)).key == PLAIN.key
 
 
 def test_where_the_original_was_chosen_it_serves_unless_it_cannot() -> None:
     choice = _choice(None, "the original stays. openvino: it is slower.")
-    found = fit_engine([PLAIN, VINO], choice, families=CPU_FAMILIES)
+    found = fit_engine([PLAIN, VINO], choice, objection=objection_here(CPU_FAMILIES))
     assert (found.key, found.engine, found.words) == (None, None, choice.reason)
-    needed = fit_engine([PLAIN, VINO], choice, families=CPU_FAMILIES, needed=True)
+    needed = fit_engine([PLAIN, VINO], choice, objection=objection_here(CPU_FAMILIES), needed=True)
     assert (needed.key, needed.words) == (VINO.key, "openvino serves, the fastest of those that fit")
-    assert fit_engine([], choice, families=CPU_FAMILIES, needed=True).key is None
+    assert fit_engine([], choice, objection=objection_here(CPU_FAMILIES), needed=True).key is None

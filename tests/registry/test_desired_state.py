@@ -14,10 +14,13 @@ from registry.endpoints.desired import (
     EndpointMachine,
     EndpointState,
     Failed,
+    Served,
+    Share,
     Stopped,
     Wanted,
 )
 from registry.log.record import NO_RECORD, LogRecord
+from registry.reconciling import plan_failed
 
 MACHINE = EndpointMachine()
 
@@ -32,6 +35,10 @@ def _wanted(version: str, key: str | None = None) -> Wanted:
 
 def _failed(generation: int) -> Failed:
     return Failed(generation=generation, reason="it did not start")
+
+
+def _served(generation: int) -> Served:
+    return Served(generation=generation, parts=(), url="http://127.0.0.1:1", host="here")
 
 
 def _after(*events: EndpointEvent) -> EndpointState:
@@ -91,6 +98,34 @@ def test_what_was_stopped_is_forgotten_but_for_its_keys() -> None:
 
     state = _after(_wanted("v1"), Stopped(), _wanted("v2"), _failed(3))
     assert (state.generation, state.desired) == (0, None), "a failure does not bring back what was stopped"
+
+
+def test_what_was_brought_up_is_proven_and_nothing_comes_back_further_than_to_that() -> None:
+    state = _after(_wanted("v1"), _served(1), _wanted("v2"), _wanted("v3"))
+    assert (state.served, state.proven) == (1, False)
+    assert [generation for generation, _ in state.before] == [1, 3]
+
+    state = _after(_wanted("v1"), _served(1), _wanted("v2"), _served(3), _wanted("v3"), _failed(5))
+    assert (state.generation, state.desired, state.proven, state.before) == (3, _desired("v2"), True, ())
+
+
+def test_a_generation_that_served_is_not_given_up() -> None:
+    state = _after(_wanted("v1"), _wanted("v2"), _served(2))
+    assert plan_failed(state, 2, "the disk is full") is None
+    assert plan_failed(state, 1, "it is long gone") is None
+
+    newer = _after(_wanted("v1"), _served(1), _wanted("v2"))
+    assert plan_failed(newer, 3, "no") == Failed(generation=3, reason="no")
+
+
+def test_the_stable_version_answers_what_no_canary_does() -> None:
+    canary = Share(version="v2", metadata_digest="sha256:1", share=0.1)
+    desired = _desired("v1").model_copy(update={"canary": canary, "shadow": canary})
+    assert [(role, share.version, share.share) for role, share in desired.shares()] == [
+        ("stable", "v1", 0.9),
+        ("canary", "v2", 0.1),
+        ("shadow", "v2", 0.1),
+    ]
 
 
 EVENTS = st.one_of(
