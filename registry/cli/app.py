@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from registry.cli import changing, describing, keeping, looking, serving
+from registry.cli import changing, describing, endpoints, keeping, looking, serving
 from registry.cli.invocation import Invocation, Verb
 from registry.cli.options import Context
 
@@ -37,9 +37,13 @@ MODELS: Final[dict[str, Callable[..., None]]] = {
     "doctor": keeping.doctor,
 }
 ENDPOINTS: Final[dict[str, Callable[..., None]]] = {
-    "list": serving.list_endpoints,
-    "show": serving.show_endpoint,
-    "stop": serving.stop_endpoint,
+    "list": endpoints.list_endpoints,
+    "show": endpoints.show_endpoint,
+    "log": endpoints.log_endpoint,
+    "drift": endpoints.drift,
+    "reconcile": endpoints.reconcile,
+    "manifest": endpoints.manifest,
+    "stop": endpoints.stop_endpoint,
 }
 OTHER_SPELLINGS: Final[dict[str, Callable[..., None]]] = {
     "list-models": looking.list_models,

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from enum import Enum
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel
 
@@ -20,12 +20,16 @@ from registry.cli.summaries import (
     AliasGone,
     ComparisonPage,
     DownloadPage,
+    EndpointDetails,
     EndpointPage,
     ModelSummary,
     OptimizePage,
+    Reconciled,
     VersionGone,
     VersionPage,
 )
+from registry.drifting import Drift
+from registry.endpoint_history import EndpointEntry
 from registry.policy import PolicyResult
 from registry.records import ModelVersion, StageTransition
 from registry.reports import DoctorReport, GcReport, RebuildReport, VerifyReport
@@ -55,7 +59,11 @@ PRINTS: Final[Mapping[str, tuple[Any, ...]]] = {
     "models rebuild": (RebuildReport,),
     "models doctor": (DoctorReport,),
     "endpoints list": (list[EndpointPage],),
-    "endpoints show": (EndpointPage,),
+    "endpoints show": (EndpointDetails,),
+    "endpoints log": (list[EndpointEntry],),
+    "endpoints drift": (list[Drift],),
+    "endpoints reconcile": (list[Reconciled],),
+    "endpoints manifest": (dict[str, Any],),
     "endpoints stop": (EndpointPage,),
 }
 """What each verb prints under ``--json``; a verb that is not here prints none."""
@@ -202,6 +210,8 @@ def _words_of_several(origin: Any, inner: Sequence[Any]) -> str:
             return f"object of {_words(inner[1])} by name"
         case _ if origin is Literal:
             return _one_of(inner)
+        case _ if origin is Annotated:  # a union whose members are told apart by one of their fields
+            return _words(inner[0])
         case _ if origin in {typing.Union, types.UnionType}:
             return " or ".join(map(_words, inner))
     raise TypeError(f"the reference has no words for {origin!r} of {inner!r}: give it some here.")

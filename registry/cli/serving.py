@@ -1,4 +1,4 @@
-"""The verbs that make versions serve or bring their files: deploy, optimize, download, and ``modelway endpoints``."""
+"""The verbs that make versions serve or bring their files: deploy, optimize, download."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from registry.cli import completing
 from registry.cli.invocation import NextStep
 from registry.cli.options import (
     Context,
-    EndpointName,
     Name,
     NameAtAlias,
     Reason,
     StageOption,
     Version,
     VersionOption,
+    values,
 )
 from registry.cli.text import plain
 from registry.errors import InvalidInputError
@@ -39,18 +39,47 @@ def deploy(  # noqa: PLR0913 - each is an option of the command line
         ),
     ] = None,
     target: Annotated[
-        Literal["local"],
+        Literal["local", "triton", "vertex"] | None,
         typer.Option(
-            "--target", metavar="TARGET", help="Where to serve. local: a process of this machine, on loopback."
+            "--target",
+            metavar="TARGET",
+            help="local (a process of this machine), triton or vertex; where it serves already without it.",
+            show_default=False,
         ),
-    ] = "local",
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="K=V",
+            help="A setting of the target, such as repository=gs://bucket/triton; may be repeated.",
+        ),
+    ] = None,
+    traffic: Annotated[
+        float, typer.Option("--traffic", metavar="SHARE", help="The share of the requests, below 1 as a canary.")
+    ] = 1.0,
+    shadow: Annotated[
+        float | None,
+        typer.Option(
+            "--shadow",
+            metavar="SHARE",
+            help="Copy this share of the requests to it instead; its answers are dropped.",
+            show_default=False,
+        ),
+    ] = None,
+    pin: Annotated[bool, typer.Option("--pin", help="Stay at this version whatever holds production later.")] = False,
+    reason: Reason = "",
 ) -> None:
     """Serve a version at an endpoint, the one in production unless another is asked for; it is checked first."""
     from registry.cli.progress import RichProgress
+    from registry.cli.summaries import settings_for
 
     registry = ctx.obj.open()
+    place = settings_for(registry, name, endpoint_name, target, values("--set", setting))
     with RichProgress():
-        deployed = registry.deploy_model(name, version, stage, endpoint_name, target=target)
+        deployed = registry.deploy_model(
+            name, version, stage, endpoint_name, target=place, traffic=traffic, shadow=shadow, pin=pin, why=reason
+        )
     from registry.cli.summaries import page_of_endpoint
 
     endpoint, served = deployed.endpoint, deployed.metadata
@@ -60,10 +89,16 @@ def deploy(  # noqa: PLR0913 - each is an option of the command line
         _report(f"engine: {seen.why_engine}")
     ctx.obj.tell(
         page_of_endpoint(endpoint),
-        f"{served.full_name} serves at {endpoint.name}: {endpoint.url}",
+        f"{served.full_name} {_part(traffic, shadow)} at {endpoint.name}: {endpoint.url}",
         NextStep("to look at it", ("endpoints", "show", endpoint.name)),
         NextStep("to stop it", ("endpoints", "stop", endpoint.name)),
     )
+
+
+def _part(traffic: float, shadow: float | None) -> str:
+    if shadow is not None:
+        return f"gets copies of {shadow:.0%} of the requests"
+    return "serves" if traffic == 1.0 else f"answers {traffic:.0%} of the requests"
 
 
 def optimize(  # noqa: PLR0913 - each is one option
@@ -155,38 +190,3 @@ def download(
     from registry.cli.summaries import DownloadPage
 
     ctx.obj.tell(DownloadPage(version=found, path=str(path)), f"{found.full_name} is in {path}, verified")
-
-
-def list_endpoints(ctx: Context) -> None:
-    """List the endpoints: what each is to serve, and whether it runs on this machine."""
-    from registry.cli.summaries import page_of_endpoint
-
-    pages = [page_of_endpoint(endpoint) for endpoint in ctx.obj.open().list_endpoints()]
-    ctx.obj.show(
-        pages,
-        lambda tables: [tables.of_endpoints(pages)],
-        if_none="no endpoints yet; `modelway models deploy` makes one",
-    )
-
-
-def show_endpoint(ctx: Context, endpoint: EndpointName) -> None:
-    """Show everything of an endpoint: what it serves and why, its process, where it answers."""
-    from registry.cli.summaries import page_of_endpoint
-
-    page = page_of_endpoint(ctx.obj.open().get_endpoint(endpoint))
-    ctx.obj.show(page, lambda tables: [tables.of_endpoint(page)])
-
-
-def stop_endpoint(ctx: Context, endpoint: EndpointName, *, reason: Reason = "") -> None:
-    """Let an endpoint serve nothing any more; requests under way are finished."""
-    from registry.cli.summaries import page_of_endpoint
-
-    registry = ctx.obj.open()
-    served = registry.get_endpoint(endpoint).desired
-    stopped = registry.stop_endpoint(endpoint, reason=reason)
-    again = () if served is None else ("models", "deploy", served.model, "--version", served.version)
-    ctx.obj.tell(
-        page_of_endpoint(stopped),
-        f"{endpoint} is stopped" if served else f"{endpoint} was stopped already",
-        *([NextStep("to serve again", (*again, "--endpoint-name", endpoint))] if again else []),
-    )

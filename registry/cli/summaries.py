@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Any
 
 from registry.base import Record
 from registry.compare import VersionComparison
+from registry.drifting import Drift
+from registry.endpoints.settings import TargetKind, TargetSettings, settings_of
 from registry.engines.judgement import Judgement
-from registry.errors import ModelNotFoundError
+from registry.errors import EndpointNotFoundError, ModelNotFoundError
 from registry.records import EngineChoice, FileEntry, ModelVersion, Run, Variant
 from registry.registry import ModelRegistry
 from registry.serving import Endpoint
+from registry.stages import ModelStage
 from registry.versions import VersionRef, canonical
 
 
@@ -65,6 +70,31 @@ class EndpointPage(Record):
 
     endpoint: Endpoint
     url: str | None
+
+
+class EndpointDetails(EndpointPage):
+    """An endpoint with the version that it serves, its approvals and numbers, and the way back.
+
+    ``way_back`` is the command that serves what was in production before; None where there was nothing.
+    """
+
+    version: ModelVersion | None
+    drift: tuple[Drift, ...]
+    way_back: str | None
+
+
+class Reconciled(Record):
+    """An endpoint brought to what is wanted of it: ``mended`` says what was not so, ``error`` why it still is not."""
+
+    endpoint: str
+    mended: tuple[str, ...]
+    error: str | None = None
+
+    def lines(self) -> list[str]:
+        """Return what was done in sentences."""
+        if self.error is not None:
+            return [f"{self.endpoint}: {self.error}"]
+        return [f"mended: {words}" for words in self.mended] or [f"{self.endpoint} is as wanted"]
 
 
 class AliasGone(Record):
@@ -166,3 +196,42 @@ def page_of_comparison(comparison: VersionComparison) -> ComparisonPage:
 def page_of_endpoint(endpoint: Endpoint) -> EndpointPage:
     """Return an endpoint with its address."""
     return EndpointPage(endpoint=endpoint, url=endpoint.url)
+
+
+def details_of_endpoint(registry: ModelRegistry, name: str) -> EndpointDetails:
+    """Return everything that whoever is called at night needs to know of an endpoint.
+
+    Raises:
+        EndpointNotFoundError: There is none of that name.
+    """
+    endpoint = registry.get_endpoint(name)
+    desired = endpoint.desired
+    version = None if desired is None else registry.get_version(desired.model, desired.version)
+    return EndpointDetails(
+        endpoint=endpoint,
+        url=endpoint.url,
+        version=version,
+        drift=tuple(registry.get_drift(name)),
+        way_back=None if version is None else _way_back(registry, version, name),
+    )
+
+
+def _way_back(registry: ModelRegistry, version: ModelVersion, endpoint: str) -> str | None:
+    before = registry.find_way_back(version.name)
+    if before is None or version.stage is not ModelStage.PRODUCTION:
+        return None
+    return f"modelway models rollback {version.name} --endpoint-name {endpoint}  (to {before.version})"
+
+
+def settings_for(
+    registry: ModelRegistry, name: str, endpoint: str | None, kind: TargetKind | None, given: Mapping[str, Any]
+) -> TargetSettings | TargetKind | None:
+    """Return the settings that a command line gives, over those that the endpoint has; None where it gives none."""
+    if not given:
+        return kind
+    try:
+        current = registry.get_endpoint(endpoint or name.partition("@")[0]).desired
+    except EndpointNotFoundError:
+        current = None
+    place = None if current is None else current.place
+    return settings_of(kind or ("local" if place is None else place.kind), given, place)

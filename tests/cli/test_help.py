@@ -20,7 +20,7 @@ VERBS = {
     "models": ["list", "show", "register", "check", "promote", "compare", "log", "rollback", "deploy", "optimize",
                "download", "archive", "restore", "annotate", "alias", "delete", "verify", "copy", "export", "import",
                "gc", "rebuild", "doctor"],
-    "endpoints": ["list", "show", "stop"],
+    "endpoints": ["list", "show", "log", "drift", "reconcile", "manifest", "stop"],
     "approvals": ["list", "show", "approve", "reject", "keygen"],
     "deployments": ["apply", "show", "request-retraining"],
 }  # fmt: skip
@@ -94,10 +94,10 @@ def test_what_is_told_in_help_is_not_imported_for_it() -> None:
     }
     assert ours == {
         "registry", "registry.cli", "registry.cli.app", "registry.cli.changing", "registry.cli.completing",
-        "registry.cli.describing", "registry.cli.invocation", "registry.cli.keeping", "registry.cli.looking",
-        "registry.cli.options", "registry.cli.serving", "registry.cli.text", "registry.errors", "deployments",
-        "deployments.approvals_cli", "deployments.cli", "deployments.deployments_cli", "deployments.server",
-        "deployments.worker",
+        "registry.cli.describing", "registry.cli.endpoints", "registry.cli.invocation", "registry.cli.keeping",
+        "registry.cli.looking", "registry.cli.options", "registry.cli.serving", "registry.cli.text",
+        "registry.errors", "deployments", "deployments.approvals_cli", "deployments.cli",
+        "deployments.deployments_cli", "deployments.server", "deployments.worker",
     }  # fmt: skip
 
 

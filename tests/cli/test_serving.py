@@ -64,11 +64,16 @@ def test_a_version_is_served_replaced_rolled_back_and_stopped(
     assert set(page) == {"endpoint", "url"}
     assert page["endpoint"]["desired"]["version"] == "v1"
     assert ready(page["url"])
-    assert as_json("endpoints", "show", "flowers") == page
+    details = as_json("endpoints", "show", "flowers")
+    assert (details["endpoint"], details["url"]) == (page["endpoint"], page["url"])
+    assert (details["version"]["version"], details["drift"]) == ("v1", [])
     shown = modelway("endpoints", "show", "flowers").stdout
     for fact in ("running", "iris:v1", "rolled back", "golden samples", page["url"]):
         assert fact in shown
     assert "running" in modelway("endpoints", "list").stdout
+    assert modelway("endpoints", "drift").stdout == "no drift: what serves is what is wanted\n"
+    assert [one["event"] for one in as_json("endpoints", "log", "flowers")] == ["wanted", "served"] * 2
+    assert "rolled back" in modelway("endpoints", "log", "flowers").stdout
 
     stopped = modelway("endpoints", "stop", "flowers", "--reason", "night")
     assert stopped.stdout.splitlines() == [
@@ -78,3 +83,45 @@ def test_a_version_is_served_replaced_rolled_back_and_stopped(
     assert as_json("endpoints", "show", "flowers")["url"] is None
     assert modelway("endpoints", "stop", "flowers").stdout == "flowers was stopped already\n"
     assert json.loads(modelway("models", "show", "iris", "1", "--json").stdout)["version"]["deployments"]
+
+
+def test_a_canary_and_a_promotion_that_was_not_deployed_are_seen_and_mended(
+    modelway: Modelway, as_json: Callable[..., Any], iris: ModelRegistry
+) -> None:
+    modelway("deploy", "iris", "--endpoint-name", "flowers")
+    beside = modelway("models", "deploy", "iris", "--version", "1", "--endpoint-name", "flowers", "--traffic", "0.25")
+    assert beside.stdout.splitlines()[0].startswith("iris:v1 answers 25% of the requests at flowers: http://127.0.0.1:")
+    assert "canary v1 25%" in modelway("endpoints", "list").stdout
+    assert modelway("models", "deploy", "iris", "--version", "2", "--endpoint-name", "flowers").exit_code == 0
+    back = "modelway models rollback iris --endpoint-name flowers  (to v1)"
+    assert as_json("endpoints", "show", "flowers")["way_back"] == back
+
+    iris.rollback("iris")
+    (drift,) = as_json("endpoints", "drift", "flowers")
+    assert drift["words"] == "flowers follows production of iris, which is v1, and serves v2"
+    shown = modelway("endpoints", "show", "flowers").stdout
+    assert "which is v1, and serves v2 (`modelway endpoints reconcile flowers`)" in shown
+
+    mended = modelway("endpoints", "reconcile")
+    assert (mended.exit_code, mended.stdout) == (0, f"mended: {drift['words']}\n")
+    assert modelway("endpoints", "reconcile", "flowers").stdout == "flowers is as wanted\n"
+    assert as_json("endpoints", "show", "flowers")["way_back"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "refusal"),
+    [
+        (("--target", "triton"), "target 'triton' needs settings the first time"),
+        (("--target", "triton", "--set", "repositori=x"), "has no setting 'repositori'. Did you mean repository?"),
+        (("--target", "triton", "--set", "grpc=x"), "the setting repository of a triton target: field required"),
+        (("--set", "max_batch=0"), "the setting max_batch of a local target: input should be greater than or equal"),
+        (("--traffic", "0.5"), "nothing serves there"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_by_name(
+    modelway: Modelway, iris: ModelRegistry, words: tuple[str, ...], refusal: str
+) -> None:
+    refused = modelway("deploy", "iris", "--version", "1", "--endpoint-name", "flowers", *words)
+    assert refused.exit_code == 2
+    assert refusal in " ".join(refused.stderr.split())
+    assert iris.list_endpoints() == []
