@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from deployments.terminal import Terminal
     from tasks.outcome import Outcome
 
-EXIT_CODES = {"deployed": 0, "rejected": 0, "policy_failed": 3, "approval_pending": 4, "expired": 4}
+EXIT_CODES = {"deployed": 0, "rejected": 0, "taken_back": 3, "policy_failed": 3, "approval_pending": 4, "expired": 4}
 """How each ending of a run ends the command; any other is an error. A person's no is an answer, not an error."""
 
 

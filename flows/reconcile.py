@@ -1,4 +1,4 @@
-"""Reconcile: find what died, expired or stopped serving, and bring it to where it was meant to be."""
+"""Reconcile: find what died, expired, stopped serving or serves another version, and bring it to where it should be."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ def reconcile(*, url: str, config: str | None = None) -> dict[str, list[str]]:
     return {
         "expired": reconciling.end_expired(url),
         "restarted": reconciling.restart_dead(url),
-        "down": reconciling.restore_endpoints(url),
+        "down": reconciling.reconcile_endpoints(url),
     }

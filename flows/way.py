@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from flows.canary import by_steps
 from flows.gate import pass_gate
-from registry import ModelVersion
+from registry import Endpoint, ModelVersion
 from registry.records import Run
-from tasks import steps
+from tasks import canarying, steps
 from tasks.gate import Gate
 from tasks.outcome import Outcome
-from tasks.pipeline import PipelineConfig
+from tasks.pipeline import DeploySettings, PipelineConfig
 
 
 def trained(url: str, pipeline: PipelineConfig, run: Run) -> ModelVersion:
@@ -52,7 +53,10 @@ def to_serving(  # noqa: PLR0913 - what the way is made of
     stopped = pass_gate(gate, version, run=run.id, ask_at_most=ask_at_most, actor=actor)
     if stopped is not None:
         return stopped
-    endpoint = steps.deploy(url, version, pipeline.deploy, why=f"{run.kind} {run.id}", key=f"{run.id}:deploy")
+    served = serve(url, version, pipeline.deploy, run)
+    if isinstance(served, Outcome):
+        return served
+    endpoint = served
     trial = steps.try_out(pipeline, endpoint)
     if not keep_serving:
         steps.stop(url, endpoint)
@@ -60,6 +64,18 @@ def to_serving(  # noqa: PLR0913 - what the way is made of
     return deployed.model_copy(
         update={"endpoint": endpoint.name, "endpoint_url": endpoint.url if keep_serving else None, "trial": trial}
     )
+
+
+def serve(url: str, version: ModelVersion, wanted: DeploySettings, run: Run) -> Endpoint | Outcome:
+    """Serve the version, by the steps of a canary where another one serves; how it ended if it was taken back."""
+    if wanted.canary is not None and canarying.serves_another(url, version, wanted.endpoint_name):
+        outcome = by_steps(url, version, wanted.endpoint_name, wanted.canary, run)
+        if outcome.ending != "deployed":
+            return outcome
+        found: Endpoint = steps.endpoint_of(url, wanted.endpoint_name)
+        return found
+    endpoint: Endpoint = steps.deploy(url, version, wanted, why=f"{run.kind} {run.id}", key=f"{run.id}:deploy")
+    return endpoint
 
 
 def listed(failures: tuple[str, ...]) -> str:

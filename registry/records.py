@@ -125,7 +125,7 @@ class ApprovalRequest(StoredRecord):
 
 RunEnding = Literal[
     "deployed", "promoted", "policy_failed", "not_better", "rejected", "approval_pending", "expired", "cancelled",
-    "failed", "abandoned",
+    "failed", "abandoned", "taken_back",
 ]  # fmt: skip
 
 

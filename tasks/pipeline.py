@@ -5,13 +5,15 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, field_validator, model_validator
 
 from registry.base import Record
+from registry.endpoints.canary import CanarySettings
+from registry.endpoints.settings import TargetKind, TargetSettings, settings_of
 from registry.engines.spec import OptimizeSpec
-from registry.errors import InvalidPipelineError
+from registry.errors import InvalidInputError, InvalidPipelineError
 from registry.guard import Guard, PublicKey
 from registry.names import check_name
 from registry.policy import IncumbentRule, PromotionPolicy
@@ -63,10 +65,28 @@ class RegistrySettings(Record):
 
 
 class DeploySettings(Record):
-    """Where the version in production is served."""
+    """Where the version in production is served, and by which steps it takes over from the one before.
 
-    target: Literal["local"] = "local"
+    ``settings`` are those of the target (``registry.endpoints.settings``); without ``canary`` it takes over at once.
+    """
+
+    target: TargetKind = "local"
     endpoint_name: Annotated[str, AfterValidator(lambda name: check_name(name, kind="endpoint"))]
+    settings: dict[str, Any] = Field(default_factory=dict)
+    canary: CanarySettings | None = None
+
+    @model_validator(mode="after")
+    def _of_this_target(self) -> Self:
+        try:
+            _ = self.place
+        except InvalidInputError as error:
+            raise ValueError(str(error)) from None
+        return self
+
+    @property
+    def place(self) -> TargetSettings:
+        """The target's settings as it takes them."""
+        return settings_of(self.target, self.settings)
 
 
 class ApprovalSettings(Record):

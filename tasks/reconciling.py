@@ -109,8 +109,8 @@ def _parameters_of(run: Run) -> dict[str, Any]:
 
 
 @registry_step
-def restore_endpoints(url: str) -> list[str]:
-    """Bring up the endpoints that were served from this machine and do not run any more.
+def reconcile_endpoints(url: str) -> list[str]:
+    """Bring every endpoint to what is wanted of it: what died, was left half done, or is to follow a promotion.
 
     Returns:
         The names of those that could not be brought up.
@@ -118,8 +118,8 @@ def restore_endpoints(url: str) -> list[str]:
     registry, failed = ModelRegistry(url), []
     for endpoint in registry.list_endpoints():
         try:
-            if registry.restore_endpoint(endpoint.name):
-                tell("reconcile", f"{endpoint.name} serves again")
+            for mended in registry.reconcile_endpoint(endpoint.name):
+                tell("reconcile", f"mended: {mended}")
         except ModelwayError as error:
             tell("reconcile", f"{endpoint.name}: {error}")
             failed.append(endpoint.name)

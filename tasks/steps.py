@@ -154,7 +154,7 @@ def deploy(url: str, version: ModelVersion, wanted: DeploySettings, *, why: str,
         version.name,
         version.version,
         endpoint_name=wanted.endpoint_name,
-        target=wanted.target,
+        target=wanted.place,
         why=why,
         idempotency_key=key,
     )
@@ -164,6 +164,12 @@ def deploy(url: str, version: ModelVersion, wanted: DeploySettings, *, why: str,
     tell("deploy", f"{version.full_name} at {deployed.url}; {checked}")
     emit_version("endpoint.deployed", registry, version, key=key)
     return deployed
+
+
+@registry_step
+def endpoint_of(url: str, name: str) -> Endpoint:
+    """Return an endpoint as it stands."""
+    return ModelRegistry(url).get_endpoint(name)
 
 
 @registry_step
