@@ -17,6 +17,7 @@ from registry.endpoints.control import Control, IndexEntry
 from registry.endpoints.labels import AnsweredClasses, Labels
 from registry.endpoints.protocol import InferenceRequest, check_inputs
 from registry.endpoints.serving import ServedModels, ServedRole, ServerConfig
+from registry.endpoints.slots import Slots
 from registry.endpoints.statistics import Outcome
 from registry.endpoints.tensors import Array, ProtocolError
 from registry.endpoints.workers import Workers
@@ -24,7 +25,6 @@ from registry.endpoints.workers import Workers
 Spoken = Literal["http", "grpc"]
 """The protocol that a request came by."""
 
-_TOO_MANY = 429
 _LATE = 504
 
 
@@ -62,7 +62,7 @@ class Service:
 
     All methods belong to the event loop's thread. ``log`` is called for every request that ``Logged`` tells of, at once
     and in that thread: it keeps what it wants and must not wait. ``draining`` is set once the process is to end.
-    ``in_flight`` are the requests that hold a slot, ``refused`` those that found none.
+    HTTP holds one of the ``slots`` before it reads a body.
     """
 
     def __init__(self, config: ServerConfig, *, token: str) -> None:
@@ -76,20 +76,22 @@ class Service:
         self.config = config
         self.log: Callable[[Logged], None] | None = None
         self.draining = False
-        self.in_flight = 0
-        self.refused = 0
         self.classes = AnsweredClasses()
         self._control = Control(config, token=token)
         self._workers = Workers(config)
         self._random = random.Random()  # noqa: S311 - splits traffic, guards nothing
         self._copies = 0
-        self.slot = Slot(self)
-        """One of the ``max_concurrency`` places; HTTP holds it before it reads a body."""
+        self.slots = Slots(config.max_concurrency)
 
     @property
     def catalog(self) -> Catalog:
         """What is served at this moment."""
         return self._control.catalog
+
+    @property
+    def computes(self) -> bool:
+        """Whether a thread runs an engine."""
+        return self._workers.busy
 
     def close(self) -> None:
         """End the threads once their runs have ended."""
@@ -115,7 +117,7 @@ class Service:
         Raises:
             ProtocolError: No slot (429), too late (504), or the model could not run on these inputs (500).
         """
-        with self.slot:
+        with self.slots:
             return await self.answer_in_slot(loaded, asked, protocol=protocol)
 
     async def answer_in_slot(
@@ -253,33 +255,6 @@ class Service:
         asking.loaded.counters.failed(asking.loaded.served.role, outcome, latency_ns)
         if self.log is not None:
             self.log(asking.logged(latency_ns, error=str(error)))
-
-
-class Slot:
-    """A place among those that are answered at once, held by ``with`` as often as there are places."""
-
-    def __init__(self, service: Service) -> None:
-        """Take the service that counts the places."""
-        self._service = service
-
-    def __enter__(self) -> None:
-        """Hold a place.
-
-        Raises:
-            ProtocolError: All are taken (429).
-        """
-        service = self._service
-        if service.in_flight >= service.config.max_concurrency:
-            service.refused += 1
-            raise ProtocolError(
-                f"{service.in_flight} requests are under way, and no more are taken; ask again in a moment",
-                status=_TOO_MANY,
-            )
-        service.in_flight += 1
-
-    def __exit__(self, *_: object) -> None:
-        """Give it back."""
-        self._service.in_flight -= 1
 
 
 @dataclass(slots=True)

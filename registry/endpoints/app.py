@@ -79,7 +79,7 @@ class App:
 
     async def _infer(self, asked: Asked, headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:
         service = self._service
-        with service.slot:
+        with service.slots:
             loaded = service.named(asked.model, asked.version)
             body = await self._body(headers, receive)
             request = await self._read(loaded, headers, body)

@@ -45,8 +45,8 @@ class _Collected(Collector):
         """Give every metric of the service as it stands now."""
         service, versions = self._service, self._service.catalog.versions
         yield GaugeMetricFamily("modelway_generation", "Generation that is served", service.catalog.generation)
-        yield GaugeMetricFamily("modelway_in_flight", "Requests under way", service.in_flight)
-        yield CounterMetricFamily("modelway_refused", "Requests refused as too many at once", service.refused)
+        yield GaugeMetricFamily("modelway_in_flight", "Requests under way", service.slots.in_flight)
+        yield CounterMetricFamily("modelway_refused", "Requests refused as too many at once", service.slots.refused)
         yield _info(versions)
         yield _shares(versions)
         yield _requests(versions)

@@ -29,8 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import FrameType
 
-    import grpc
-
+    from registry.endpoints.grpc_service import GrpcServer
     from registry.endpoints.request_log import RequestLog
 
 _log = logging.getLogger(__name__)
@@ -59,6 +58,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def serve(config: ServerConfig) -> None:
     """Open the models, listen on loopback, say so in the state file, and answer until SIGTERM.
 
+    Where an inference goes on that nobody waits for any more, the process ends here: no thread can be stopped.
+
     Raises:
         IntegrityError: A model file has another sha256 than the models file says.
         EngineError: A model cannot be opened.
@@ -77,6 +78,9 @@ def serve(config: ServerConfig) -> None:
         if log is not None:
             log.close()
         _log.info("endpoint %s (instance %s) has ended", config.endpoint, config.instance)
+    if service.computes:
+        logging.shutdown()
+        os._exit(0)
 
 
 class _Process:
@@ -84,7 +88,7 @@ class _Process:
 
     def __init__(self, config: ServerConfig, service: Service, token: str, listener: socket.socket) -> None:
         self._config, self._service, self._token, self._listener = config, service, token, listener
-        self._grpc: grpc.aio.Server | None = None
+        self._grpc: GrpcServer | None = None
         self._server = DrainingServer(App(service), service, started=self._announce, ended=self._end_grpc)
 
     def run(self) -> None:

@@ -28,10 +28,15 @@ class Workers:
         """Begin with every worker free."""
         self._max_batch = config.max_batch
         self._max_delay_ns = config.max_delay_ms * 1e6
-        self._free = config.workers
+        self._all = self._free = config.workers
         self._threads = ThreadPoolExecutor(config.workers, thread_name_prefix="infer")
         self._lanes: deque[Lane] = deque()
         self._called = False
+
+    @property
+    def busy(self) -> bool:
+        """Whether a thread runs something."""
+        return self._free < self._all
 
     def submit(self, lane: Lane, request: Waiting) -> None:
         """Have a request run, together with those that come before its turn."""

@@ -101,7 +101,7 @@ def test_joined_requests_get_what_each_alone_would_have_got(
     assert max(executions) <= 16
     # All but the first four batches ran once; those were computed both ways.
     assert sum(executions.values()) < len(requests) / 2
-    assert service.in_flight == 0
+    assert service.slots.in_flight == 0
 
 
 def test_each_request_gets_only_the_outputs_it_wants(opened: Callable[..., Service]) -> None:
@@ -213,7 +213,7 @@ def test_a_late_request_ends_and_those_that_wait_behind_it_do_too(opened: Callab
     assert time.perf_counter() - began < 10
     assert [getattr(one, "status", None) for one in found] == [504, 504]
     assert "there was no answer within 0.3 s" in str(found[0])
-    assert service.in_flight == 0
+    assert service.slots.in_flight == 0
     assert [(one.version, one.error) for one in logged] == [("1", "there was no answer within 0.3 s")] * 2
     done = service.statistics("m")[0]
     assert (done["modelway"]["errors"], done["inference_stats"]["fail"]["count"]) == (2, 2)
@@ -225,7 +225,7 @@ def test_too_many_at_once_are_refused_and_the_next_ones_answered(opened: Callabl
     found = _ask_all(service, [one] * 5)
     assert [getattr(answer, "status", 200) for answer in found] == [200, 200, 200, 429, 429]
     assert "3 requests are under way, and no more are taken" in str(found[-1])
-    assert service.refused == 2
+    assert service.slots.refused == 2
     assert isinstance(_ask_all(service, [one])[0], dict)
 
 

@@ -122,6 +122,17 @@ def test_from_sigterm_on_the_server_is_not_ready_and_every_answer_is_its_connect
     assert process.wait(timeout=10) == 0
 
 
+def test_an_inference_that_nobody_waits_for_any_more_does_not_hold_the_server(
+    start: Callable[..., RunningServer],
+) -> None:
+    running = start("patient", timeout_s=0.3)
+    process = psutil.Process(running.pid)
+    assert _ask(running.url, 5_000_000) == 504
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=10) == 0
+    assert running.log_path.read_text().rstrip().endswith("has ended")
+
+
 def test_a_silent_connection_is_closed_and_does_not_hold_the_server(start: Callable[..., RunningServer]) -> None:
     running = start("first", drain_s=8)
     idle = _connection(running)
