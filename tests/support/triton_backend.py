@@ -24,6 +24,9 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         """Open the version's file; what does not open fails the load, with onnxruntime's words."""
         config = json.loads(args["model_config"])
+        refusal = Path(args["model_repository"], "refusal.txt")  # of tests, in the place of a GPU without memory
+        if refusal.is_file():
+            raise triton.TritonModelException(refusal.read_text())
         name = config["default_model_filename"] or _FILES[config["backend"]]
         path = Path(args["model_repository"], args["model_version"], name)
         if not path.is_file():

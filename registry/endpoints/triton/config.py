@@ -111,7 +111,7 @@ def warmup_samples(part: Part) -> NDArray[Any] | None:
 
 def fixed_rows(spec: TensorSpec) -> int | None:
     """Return how many samples each request must have, None if that is free."""
-    return None if not spec.shape or spec.shape[0] == -1 else spec.shape[0]
+    return None if spec.shape[0] == -1 else spec.shape[0]
 
 
 def write_config(name: str, part: Part, *, labels: Labels, options: ServingOptions) -> bytes:
@@ -169,6 +169,11 @@ def _tensors(part: Part) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]
             f"known. Run optimise on it, which finds them, or register it as ONNX."
         )
     inputs, outputs = part.signature.inputs, part.signature.outputs
+    if scalars := [spec.name for spec in (*inputs, *outputs) if not spec.shape]:
+        raise EndpointError(
+            f"{part.full_name} cannot be served by Triton: {', '.join(scalars)} is a single number, and Triton wants "
+            f"tensors with at least one axis. Give it the shape (1,)."
+        )
     if family_of(part.engine) == "torchscript":
         for index, spec in enumerate(outputs):
             if not spec.name.endswith(f"__{index}"):

@@ -10,6 +10,7 @@ Rules that are kept here:
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -18,9 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from registry.encoding import parse_record, readable_json
 from registry.endpoints.triton.staging import Marker, Staged, digest_of_pieces, fetch_part, pieces_of
-from registry.errors import EndpointError, InvalidInputError, RefusedError
+from registry.errors import EndpointError, IntegrityError, InvalidInputError, RefusedError
 from registry.store.contract import AlreadyExistsError
-from registry.store.local import FileModelStore
 from registry.store.open import open_store
 
 if TYPE_CHECKING:
@@ -117,6 +117,7 @@ class TritonRepository:
 
         Raises:
             EndpointError: It is not there any more.
+            IntegrityError: A file is not what it was when it was written; nothing of it is left under the name.
         """
         staged = self.staged(source, number)
         if source == name:
@@ -188,12 +189,12 @@ class TritonRepository:
         self._store.delete(f"{name}/{CONFIG}")
         self.remove_versions(name, keep=())
         self._store.delete(f"{name}/{MARKER}")
-        if isinstance(self._store, FileModelStore):
-            shutil.rmtree(self._store.local_path(name), ignore_errors=True)
+        if (folder := self._store.local_path(name)) is not None:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def _remove_empty(self, key: str, name: str) -> None:
-        if isinstance(self._store, FileModelStore):
-            folder = self._store.local_path(key).parent
+        if (file := self._store.local_path(key)) is not None:
+            folder = file.parent
             with contextlib.suppress(OSError):  # another file is in it
                 while folder.name != name:
                     folder.rmdir()
@@ -203,8 +204,14 @@ class TritonRepository:
         if self._digest(key) == digest:
             return
         self._store.delete(key)
-        with contextlib.suppress(AlreadyExistsError):  # by another one who brings up the same generation
-            self._store.upload(key, chunks)
+        passing = hashlib.sha256()
+        try:
+            self._store.upload(key, _hashed(chunks, passing))
+        except AlreadyExistsError:  # by another one who brings up the same generation
+            return
+        if (found := passing.hexdigest()) != digest:
+            self._store.delete(key)
+            raise IntegrityError(f"{self.url}/{key}", f"sha256:{digest}", f"sha256:{found}")
 
     def _is_whole(self, name: str, staged: Staged) -> bool:
         return all(self._digest(f"{name}/{path}") == digest for path, digest in staged.files.items())
@@ -226,3 +233,9 @@ class TritonRepository:
             f"endpoint {self.endpoint} cannot use the model {name} in {self.url}: {why}. Nothing was changed. Give the "
             f"endpoint a model_name of its own, or remove that folder if nobody needs it."
         )
+
+
+def _hashed(chunks: Iterator[bytes], digest: hashlib._Hash) -> Iterator[bytes]:
+    for piece in chunks:
+        digest.update(piece)
+        yield piece
