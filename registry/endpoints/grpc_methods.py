@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import logging
 import time
@@ -35,6 +36,8 @@ _STATUS = {
     504: StatusCode.DEADLINE_EXCEEDED,
 }
 """What a refusal with an HTTP status is over gRPC; any other is INTERNAL."""
+
+_AT_DEADLINE_S = 0.1  # the client's own clock ends the call a little before what the server was told of it
 
 _MAX_WORDS = 2000  # they travel in a header, and clients take 8 kB of headers
 
@@ -104,18 +107,24 @@ class Methods:
         """Answer with what of Triton's configuration is true of a version."""
         return model_config(self._service.named(request.name, request.version or None))
 
-    async def model_infer(self, request: Any, _: Any) -> Any:
+    async def model_infer(self, request: Any, context: Any) -> Any:
         """Answer with the model's outputs; gRPC cancels this call at the client's deadline, or when nobody listens."""
         if self.ending:
             raise ProtocolError("this server is ending and takes no more requests", status=503)
-        self.asked_at = time.monotonic()
+        self.asked_at = began = time.monotonic()
         loaded = self._service.named(request.model_name, request.model_version or None)
         try:
             asked = read_message(request, contract=loaded.contract, limits=self._service.config.limits)
         except ProtocolError:
             self._service.count_invalid(loaded)
             raise
-        outputs = await self._service.answer(loaded, asked, protocol="grpc")
+        try:
+            outputs = await self._service.answer(loaded, asked, protocol="grpc")
+        except asyncio.CancelledError:
+            left_s = context.time_remaining()
+            if left_s is not None and left_s < _AT_DEADLINE_S:  # else the client did not want it any more
+                loaded.counters.failed(loaded.served.role, "late", round((time.monotonic() - began) * 1e9))
+            raise
         return write_message(loaded, asked, outputs)
 
     async def model_statistics(self, request: Any, _: Any) -> Any:

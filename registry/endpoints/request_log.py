@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from registry import clock
-from registry.endpoints.request_log_table import SUFFIX, check_parquet, grouped
+from registry.endpoints.request_log_table import SUFFIX, check_parquet, grouped, read_requests
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from registry.endpoints.answering import Logged
     from registry.endpoints.request_log_table import Group
     from registry.endpoints.tensors import Array
+
+__all__ = ["LogBounds", "RequestLog", "check_parquet", "read_requests"]
 
 _log = logging.getLogger(__name__)
 

@@ -24,8 +24,7 @@ import request_logger
 from request_logger import BEGAN, request
 
 from registry.endpoints.answering import Logged
-from registry.endpoints.request_log import LogBounds, RequestLog
-from registry.endpoints.request_log_table import read_requests
+from registry.endpoints.request_log import LogBounds, RequestLog, read_requests
 from registry.errors import InvalidInputError, MissingExtraError
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}

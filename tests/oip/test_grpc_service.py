@@ -209,30 +209,46 @@ def test_a_compressed_message_is_refused(served: GrpcThread, compression: grpc.C
     assert served.stub.ModelInfer(zeros)
 
 
-def test_a_call_ends_at_the_clients_deadline_and_gives_its_place_back(served: GrpcThread) -> None:
+def test_a_call_ends_at_the_clients_deadline_is_counted_as_late_and_gives_its_place_back(served: GrpcThread) -> None:
+    failed = _failed(served, "slow")
     began = time.monotonic()
-    code, _ = _refused(lambda: served.stub.ModelInfer(_slow_request(2000), timeout=0.2))
+    code, _ = _refused(lambda: served.stub.ModelInfer(_slow_request(600), timeout=0.2))
     assert code is grpc.StatusCode.DEADLINE_EXCEEDED
     assert time.monotonic() - began < 2.0
-    _eventually(lambda: served.service.in_flight == 0)
+    _eventually(lambda: served.service.slots.in_flight == 0 and _failed(served, "slow") == failed + 1)
     assert served.stub.ModelInfer(_slow_request(1))
 
 
+def test_a_call_that_the_client_gives_up_is_no_failure(served: GrpcThread) -> None:
+    failed = _failed(served, "slow")
+    call = served.stub.ModelInfer.future(_slow_request(600), timeout=60.0)
+    _eventually(lambda: served.service.slots.in_flight == 1)
+    call.cancel()
+    _eventually(lambda: served.service.slots.in_flight == 0)
+    assert served.stub.ModelInfer(_slow_request(1))
+    assert _failed(served, "slow") == failed
+
+
+def _failed(served: GrpcThread, model: str) -> int:
+    (stats,) = served.stub.ModelStatistics(service_pb2.ModelStatisticsRequest(name=model)).model_stats
+    return int(stats.inference_stats.fail.count)
+
+
 def test_a_server_that_is_late_or_full_says_so_and_that_it_lives(tmp_path: Path) -> None:
-    with grpc_service(tmp_path, {"slow": slow()}, timeout_s=1.0, max_concurrency=1) as served:
+    with grpc_service(tmp_path, {"slow": slow()}, timeout_s=0.3, max_concurrency=1) as served:
         late: list[tuple[grpc.StatusCode, str]] = []
         asking = threading.Thread(
-            target=lambda: late.append(_refused(lambda: served.stub.ModelInfer(_slow_request(5000))))
+            target=lambda: late.append(_refused(lambda: served.stub.ModelInfer(_slow_request(600))))
         )
         asking.start()
-        _eventually(lambda: served.service.in_flight == 1)
+        _eventually(lambda: served.service.slots.in_flight == 1)
         code, words = _refused(lambda: served.stub.ModelInfer(_slow_request(1)))
         assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert words == "1 requests are under way, and no more are taken; ask again in a moment"
         assert served.stub.ServerLive(service_pb2.ServerLiveRequest()).live
         asking.join()
-        assert late == [(grpc.StatusCode.DEADLINE_EXCEEDED, "there was no answer within 1 s")]
-        _eventually(lambda: served.service.in_flight == 0)
+        assert late == [(grpc.StatusCode.DEADLINE_EXCEEDED, "there was no answer within 0.3 s")]
+        _eventually(lambda: served.service.slots.in_flight == 0)
 
 
 def test_calls_whose_message_never_comes_are_bounded(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from oip_servers import SEEDS, Served, our_server
 from small_network import answers, samples
 from tritonclient.utils import InferenceServerException
 
-from registry.endpoints.request_log_table import read_requests
+from registry.endpoints.request_log import read_requests
 from registry.endpoints.serving import ServedModels
 
 X = samples(64)

@@ -57,10 +57,12 @@ def grpc_service(folder: Path, models: dict[str, onnx.ModelProto], **more: Any) 
     thread.start()
     try:
         service, server, port = asyncio.run_coroutine_threadsafe(_started(config), loop).result(60.0)
-        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield GrpcThread(service, port, service_pb2_grpc.GRPCInferenceServiceStub(channel), loop)
-        asyncio.run_coroutine_threadsafe(server.stop(5.0), loop).result(30.0)
-        service.close()
+        try:
+            with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+                yield GrpcThread(service, port, service_pb2_grpc.GRPCInferenceServiceStub(channel), loop)
+        finally:
+            asyncio.run_coroutine_threadsafe(server.stop(5.0), loop).result(30.0)
+            service.close()
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()

@@ -18,8 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from registry.endpoints.answering import Logged
-from registry.endpoints.request_log import LogBounds, RequestLog
-from registry.endpoints.request_log_table import read_requests
+from registry.endpoints.request_log import LogBounds, RequestLog, read_requests
 
 BEGAN = datetime(2026, 11, 1, 12, tzinfo=UTC)
 
