@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -86,15 +86,15 @@ def manifest(
     endpoint: EndpointName,
     *,
     tool: Annotated[
-        Literal["kserve"],
+        str,
         typer.Option("--for", metavar="TOOL", help="kserve: an InferenceService that points at the version's folder."),
     ],
     namespace: Annotated[str, typer.Option("--namespace", metavar="NAME", help="Where in Kubernetes.")] = "default",
 ) -> None:
     """Print what another tool needs to serve the version that an endpoint serves, from the registry's own bytes."""
-    from registry.endpoints.manifest import inference_service, manifest_yaml
+    from registry.endpoints.manifest import manifest_for, manifest_yaml
 
-    found = inference_service(ctx.obj.open(), endpoint, namespace=namespace)
+    found = manifest_for(tool, ctx.obj.open(), endpoint, namespace=namespace)
     if ctx.obj.as_json:
         ctx.obj.tell(found, "")
         return
