@@ -74,10 +74,11 @@ class FakeVertex:
             self.requests.append(f"{verb} {path}")
             fault = next((one for one in self.faults if one.meets(number, self.requests[-1])), None)
             try:
-                if fault is None or fault.when == "after":
-                    found = self.rules.handle(verb, path, dict(parse_qsl(url.query)), headers, body)
                 if fault is None:
-                    return found
+                    return self.rules.handle(verb, path, dict(parse_qsl(url.query)), headers, body)
+                if fault.when == "after":
+                    with contextlib.suppress(Refusal):
+                        self.rules.handle(verb, path, dict(parse_qsl(url.query)), headers, body)
                 if fault.status == "drop":
                     return None
                 raise Refusal(fault.status, fault.words)  # noqa: TRY301 - as the rules do

@@ -84,6 +84,19 @@ class VertexRules:
         refuse_unless(not query, f"unknown name in the query: {sorted(query)}")
         return 200, {"Content-Type": "application/json"}, json_format.MessageToJson(plain(message)).encode()
 
+    def restored(self, kept: VertexRules) -> None:
+        """Take over the state of other rules, of which nothing is under way; they stay as they are."""
+        self.models = {name: [v1.Model(one) for one in versions] for name, versions in kept.models.items()}
+        self.endpoints = {name: v1.Endpoint(one) for name, one in kept.endpoints.items()}
+        self.operations = list(kept.operations)
+        self._containers, self._files = dict(kept._containers), dict(kept._files)
+        self._arguments = dict(kept._arguments)
+        self._before, self._draw = kept._before, random.Random(7)  # noqa: S311 - no secret
+
+    def break_files(self, version: Any) -> None:
+        """Make the container of an uploaded version one that does not start."""
+        self._files[version.name.rpartition("/")[2], version.version_id] = {}
+
     # ------------------------------------------------------------------------------------------------------------ reads
 
     def _read(self, path: str, query: dict[str, str]) -> Any:

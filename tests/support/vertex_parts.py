@@ -21,7 +21,7 @@ SIGNATURE = Signature(
     inputs=(TensorSpec(name="x", dtype="float32", shape=(-1, FEATURES)),),
     outputs=(TensorSpec(name="y", dtype="float32", shape=(-1, CLASSES)),),
 )
-GOLDEN = samples(40)
+GOLDEN = samples(20)
 
 
 def part(  # noqa: PLR0913 - what differs between the parts of these tests

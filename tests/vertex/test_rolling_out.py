@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import pytest
-from vertex_fake import FakeVertex
+from vertex_fake import FakeVertex, Fault
 from vertex_parts import GOLDEN, bring_up, part, rollout
 
 from registry.endpoints.vertex import VertexTarget
@@ -136,6 +136,25 @@ def test_the_probe_waits_until_new_traffic_has_arrived(vertex: FakeVertex, targe
     vertex.rules.lag = 5
     bring_up(target(), rollout(2, part(2)))
     assert deployed(vertex) == {"digits:v2": 100}
+
+
+def test_a_version_that_never_answers_though_it_has_traffic_is_put_back(vertex: FakeVertex, target: Targets) -> None:
+    bring_up(target(), rollout(1, part(1)))
+    vertex.rules.lag = 10**6
+    with pytest.raises(EndpointError, match=r"answered none of .* they were answered by 10 "):
+        bring_up(target(timeout_s=0.2), rollout(2, part(2)))
+    assert deployed(vertex) == {"digits:v1": 100, "digits:v2": 0}
+
+
+def test_a_version_that_answers_with_errors_is_put_back(vertex: FakeVertex, target: Targets) -> None:
+    bring_up(target(), rollout(1, part(1)))
+    place, wanted = target(), rollout(2, part(2))
+    for step in (place.check, place.stage, place.configure, place.load):
+        step(wanted)
+    vertex.faults.append(Fault("INTERNAL", match=":rawPredict", times=99, words="CUDA error"))
+    with pytest.raises(EndpointError, match=r"CUDA error.* The traffic was put back: 100 % to 10\."):
+        place.route(wanted)
+    assert deployed(vertex) == {"digits:v1": 100, "digits:v2": 0}
 
 
 def test_other_machines_are_deployed_beside_the_old_ones_and_take_over(vertex: FakeVertex, target: Targets) -> None:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 _IMAGES = (".pkg.dev", "gcr.io")
 """The hosts, by how they end, that Vertex AI takes containers from."""
 
-_SEEN_WITHIN_S = 120.0
+_SEEN_WITHIN_S = 120.0  # how long the service may send requests where they went before; it promises nothing
 
 
 class VertexTarget(Target):
@@ -63,8 +63,8 @@ class VertexTarget(Target):
         self._staging = Staging(settings, registry, storage_options)
         self._uploading = Uploading(self._service, settings, registry, self._staging)
         self._deploying = Deploying(self._service, settings, registry, endpoint, self._uploading)
-        seen_within_s = min(_SEEN_WITHIN_S, poll_s * 24)
-        self._prober = Prober(self._service, self._deploying.name, seen_within_s)
+        within_s = min(_SEEN_WITHIN_S, settings.timeout_s)
+        self._prober = Prober(self._service, self._deploying.name, within_s=within_s, pause_s=min(1.0, poll_s))
         self._machine = ServerMachine(
             tensorrt_version=settings.tensorrt_version,
             compute_capability=settings.compute_capability,
