@@ -33,7 +33,7 @@ _FIELDS = {
 def read_message(message: Any, *, contract: Signature, limits: Limits) -> InferenceRequest:
     """Return a ``ModelInferRequest``, checked by the very code that checks one over HTTP.
 
-    Its head is written as JSON with the tensors' bytes behind it, 15 us for a request of one small tensor.
+    Its head is written as JSON with the tensors' bytes behind it: 5 us more than over HTTP for one small tensor.
 
     Raises:
         ProtocolError: Anything that is not as the protocol, the model or the limits have it; the words say what.

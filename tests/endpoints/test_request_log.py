@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import stat
@@ -330,3 +331,24 @@ def test_without_pyarrow_the_log_is_refused_with_the_name_of_the_extra(
         ):
             use()
     assert not (tmp_path / "log").exists()
+
+
+def test_the_example_of_the_page_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = Path(__file__).parents[2].joinpath("docs/request-log.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    failed = replace(request(2), version="3", outputs={}, error="too late")
+    _logged(tmp_path / "requests", replace(request(1), version="3"), failed, request(3))
+    monkeypatch.chdir(tmp_path)
+    exec(example, {})  # noqa: S102 - the page's own
+    told = capsys.readouterr().out.splitlines()
+    assert len(told) == 3
+    assert "{'x': {'shape': [1, 4], 'data': [1.0, 1.0, 1.0, 1.0]}}" in told[0]
+    assert told[-1] == "1 of them could not be answered"
+    columns = read_requests(tmp_path / "requests").column_names
+    assert [name for line in page.splitlines() if line.startswith("| `") for name in _first_cell(line)] == columns
+
+
+def _first_cell(line: str) -> list[str]:
+    return re.findall(r"`(\w+)`", line.split("|")[1])
