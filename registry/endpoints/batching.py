@@ -80,6 +80,7 @@ class Lane:
     waiting: deque[Waiting] = field(default_factory=deque)
     queued: bool = False
     delayed: bool = False
+    stalled: bool = False
     run_ns: float = float("inf")
     run_elements: float = 1.0
     checks_left: int = _CHECKED_BATCHES
@@ -131,14 +132,28 @@ class Lane:
         return taken
 
     def is_quick(self, limit_ns: float, max_batch: int) -> bool:
-        """Return whether what waits would run in less than ``limit_ns``, by what earlier runs took and its size."""
+        """Return whether what waits would run in less than ``limit_ns``, by what earlier runs took and its size.
+
+        Only where the thread that asks computes can that be known, and be true.
+        """
+        if self.stalled or not self.computes_in_caller:
+            return False
         elements = sum(request.elements for request in islice(self.waiting, max_batch))
         return self.run_ns * max(1.0, elements / self.run_elements) < limit_ns
 
+    def keep_off_the_loop(self, ran: Ran, limit_ns: float) -> None:
+        """Note that runs are not quick for good if one that seemed so took longer than ``limit_ns``.
+
+        A model with loops of its own takes as long as its input says, and no average foretells that.
+        """
+        self.stalled = self.stalled or any(execution.infer_ns > limit_ns for execution in ran.executions)
+
     def learn(self, requests: Sequence[Waiting], ran: Ran) -> None:
-        """Keep in mind how long a run takes."""
-        took = sum(execution.infer_ns for execution in ran.executions) / max(1, len(ran.executions))
-        elements = sum(request.elements for request in requests) / max(1, len(ran.executions))
+        """Keep in mind how long a run takes; one that failed tells nothing."""
+        if not ran.executions:
+            return
+        took = sum(execution.infer_ns for execution in ran.executions) / len(ran.executions)
+        elements = sum(request.elements for request in requests) / len(ran.executions)
         if self.run_ns == float("inf"):
             self.run_ns, self.run_elements = took, max(1.0, elements)
         else:

@@ -148,7 +148,7 @@ def open_catalog(models: ServedModels, *, engine_threads: int, known: Catalog | 
 
 
 def _counted_as(served: ServedVersion) -> tuple[str, ...]:
-    return served.model, served.address, *served.opened_as
+    return served.address, *served.opened_as
 
 
 def _by_share(of_model: Mapping[str, LoadedVersion], at: float) -> LoadedVersion | None:

@@ -48,6 +48,12 @@ class Connection(HttpToolsProtocol):
         cycle, scope = cast("RequestResponseCycle | None", self.cycle), cast("HTTPScope | None", self.scope)
         return scope is None if cycle is None else cycle.response_complete and cycle.scope is scope
 
+    @property
+    def answering(self) -> bool:
+        """Whether an answer is being made; not so while the head of a request is still being read."""
+        cycle = cast("RequestResponseCycle | None", self.cycle)
+        return cycle is not None and not cycle.response_complete
+
 
 class DrainingServer(uvicorn.Server):
     """Serves until SIGTERM, then answers what it has accepted, for ``drain_s`` at most.
@@ -111,8 +117,8 @@ class DrainingServer(uvicorn.Server):
     async def _drain(self, drain_s: float) -> int:
         """Wait for the connections to end, close those that are silent, and return how many are left."""
         for connection in self._connections():
-            if not connection.silent:
-                connection.shutdown()  # which makes the answer that is being made its last one
+            if connection.answering:
+                connection.shutdown()  # which makes that answer its last one
         began = time.monotonic()
         silent_since: dict[Connection, float] = {}
         while (connections := self._connections()) and (now := time.monotonic()) - began < drain_s:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _MAX_REQUESTS = 100_000
 _MAX_SAMPLES = 1_000_000
+_MAX_LABELS = 10_000  # at once: reading them takes some 10 ms, for which the event loop stands still
 _MAX_ID_CHARACTERS = 200
 _CLASSES_AND_ROWS = 2  # an output of shape (n, k), k numbers for each sample
 
@@ -34,7 +35,7 @@ class Label(Record):
 class Labels(Record):
     """The body of a request that tells labels."""
 
-    labels: list[Label] = Field(max_length=_MAX_REQUESTS)
+    labels: list[Label] = Field(max_length=_MAX_LABELS)
 
 
 class AnsweredClasses:

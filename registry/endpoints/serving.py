@@ -77,9 +77,9 @@ class ServedVersion(Record):
         return CANDIDATE if self.role == CANDIDATE else self.number
 
     @property
-    def opened_as(self) -> tuple[str, str, str]:
-        """What makes two open engines the same: the bytes, what runs them, and in which precision."""
-        return self.digest.removeprefix("sha256:"), self.runtime, self.precision
+    def opened_as(self) -> tuple[str, ...]:
+        """What makes two open engines of a model the same: the bytes, what runs them, and in which precision."""
+        return self.model, self.digest.removeprefix("sha256:"), self.runtime, self.precision
 
 
 class ServedModels(Record):

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 _QUICK_NS = 100_000.0  # waking a thread and taking Python's lock back costs about as much
+_STALL_NS = 2_000_000.0  # what a run in the event loop may take by mistake, once
 
 
 class Workers:
@@ -67,10 +68,12 @@ class Workers:
             lane.queued = False
             if self._awaits_company(lane):
                 continue
-            quick = lane.computes_in_caller and lane.is_quick(_QUICK_NS, self._max_batch)
+            quick = lane.is_quick(_QUICK_NS, self._max_batch)
             if (quick or self._free) and (requests := lane.take(self._max_batch)):
                 if quick:
-                    self._finish(lane, requests, lane.run(requests))
+                    ran = _run(lane, requests)
+                    lane.keep_off_the_loop(ran, _STALL_NS)
+                    self._finish(lane, requests, ran)
                 else:
                     self._free -= 1
                     self._threads.submit(self._work, asyncio.get_running_loop(), lane, requests)
@@ -97,12 +100,7 @@ class Workers:
         self._queue(lane)
 
     def _work(self, loop: asyncio.AbstractEventLoop, lane: Lane, requests: list[Waiting]) -> None:
-        try:
-            ran = lane.run(requests)
-        except Exception:  # noqa: BLE001 - whoever waits must hear of it, and nobody would of a thread's exception
-            _log.exception("%s: its requests could not be run", lane.name)
-            failure = ProtocolError("the server failed; its log has the reason", status=500)
-            ran = Ran([failure for _ in requests], [], time.perf_counter_ns())
+        ran = _run(lane, requests)
         with contextlib.suppress(RuntimeError):  # the loop has ended, and with it those who waited
             loop.call_soon_threadsafe(self._give_back, lane, requests, ran)
 
@@ -126,3 +124,12 @@ class Workers:
                 request.future.set_exception(outputs)
             else:
                 request.future.set_result(outputs)
+
+
+def _run(lane: Lane, requests: list[Waiting]) -> Ran:
+    try:
+        return lane.run(requests)
+    except Exception:  # noqa: BLE001 - whoever waits must hear of it, and nobody else would
+        _log.exception("%s: its requests could not be run", lane.name)
+        failure = ProtocolError("the server failed; its log has the reason", status=500)
+        return Ran([failure for _ in requests], [], time.perf_counter_ns())

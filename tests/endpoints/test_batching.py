@@ -196,6 +196,58 @@ def test_a_request_waits_for_company_no_longer_than_it_may(opened: Callable[...,
     assert _executions(service) == {1: 2 + 4, 2: 1, 4: 1}
 
 
+def test_an_engine_that_once_took_long_is_kept_off_the_event_loop(opened: Callable[..., Service]) -> None:
+    service = opened("patient")
+    long = {"turns": np.array([20_000])}
+    lane = service.named("m").lane
+
+    async def longest_stop() -> float:
+        """Return the longest time for which the loop did nothing else while a long request was computed, in s."""
+        answer = asyncio.ensure_future(_ask(service, long))
+        stops, before = [0.0], time.perf_counter()
+        while not answer.done():
+            await asyncio.sleep(0.001)
+            now = time.perf_counter()
+            stops.append(now - before)
+            before = now
+        return max(stops)
+
+    _ask_all(service, [{"turns": np.array([1])}])
+    lane.run_ns = 1_000.0  # as if many short ones had been before
+    asyncio.run(longest_stop())  # by mistake, once
+    lane.run_ns = 1_000.0
+    began = time.perf_counter()
+    stopped = asyncio.run(longest_stop())
+    assert stopped < (time.perf_counter() - began) / 2
+
+
+class _Broken:
+    """A runtime that gives fewer outputs than it was asked for."""
+
+    def run(self, _: list[str], __: dict[str, Any]) -> list[Any]:
+        return []
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_a_fault_of_our_own_is_an_answer_too(
+    opened: Callable[..., Service],
+    quick: bool,  # noqa: FBT001
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    service = opened("first")
+    one = {"x": np.ones((1, 4), np.float32)}
+    lane = service.named("m").lane
+    good = lane.session
+    if quick:
+        _ask_all(service, [one] * 5)
+    lane.session = _Broken()
+    (failure,) = _ask_all(service, [one])
+    assert (getattr(failure, "status", None), str(failure)) == (500, "the server failed; its log has the reason")
+    assert "m:v1: its requests could not be run" in caplog.text
+    lane.session = good
+    assert isinstance(_ask_all(service, [one])[0], dict)
+
+
 @contextmanager
 def _logged(service: Service) -> Iterator[list[Logged]]:
     found: list[Logged] = []

@@ -122,6 +122,22 @@ def test_from_sigterm_on_the_server_is_not_ready_and_every_answer_is_its_connect
     assert process.wait(timeout=10) == 0
 
 
+def test_a_request_whose_head_is_half_read_is_answered_after_sigterm(start: Callable[..., RunningServer]) -> None:
+    running = start("first")
+    process = psutil.Process(running.pid)
+    connection = _connection(running)
+    connection.request("GET", "/v2/health/live")
+    connection.getresponse().read()
+    connection.sock.sendall(b"GET /v2/health/li")
+    time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    time.sleep(1.5)  # longer than a connection may be silent
+    connection.sock.sendall(b"ve HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n")
+    assert connection.sock.recv(4096).startswith(b"HTTP/1.1 200 OK")
+    connection.close()
+    assert process.wait(timeout=10) == 0
+
+
 def test_an_inference_that_nobody_waits_for_any_more_does_not_hold_the_server(
     start: Callable[..., RunningServer],
 ) -> None:
