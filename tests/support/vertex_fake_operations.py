@@ -24,6 +24,7 @@ class Operation:
     resource: str
     looks: int
     effect: Callable[[], Any]
+    metadata: Any
     error: tuple[str, str] | None = None
     done: bool = False
     result: Any = None
@@ -43,6 +44,7 @@ class Operation:
     def message(self) -> Any:
         """Return it as the service's own message."""
         message = operations_pb2.Operation(name=self.name, done=self.done)
+        message.metadata.Pack(plain(self.metadata))
         if self.done and self.error is not None:
             message.error.code, message.error.message = CODE_OF[self.error[0]], self.error[1]
         elif self.done:

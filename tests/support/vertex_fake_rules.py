@@ -165,7 +165,7 @@ class VertexRules:
             self.endpoints[name] = endpoint
             return endpoint
 
-        return self._begin(f"endpoints/{name}", effect)
+        return self.begin(f"endpoints/{name}", effect, v1.CreateEndpointOperationMetadata())
 
     def _upload(self, request: Any) -> Any:
         model, parent = request.model, request.parent_model
@@ -199,7 +199,7 @@ class VertexRules:
             versions.append(kept)
             return v1.UploadModelResponse(model=kept.name, model_version_id=kept.version_id)
 
-        return self._begin(f"models/{name}", effect)
+        return self.begin(f"models/{name}", effect, v1.UploadModelOperationMetadata())
 
     def _deploy(self, name: str, request: Any) -> Any:
         endpoint, deployed = self._free(name), request.deployed_model
@@ -225,7 +225,7 @@ class VertexRules:
                 self._route(endpoint, {kept.id if key == "0" else key: share for key, share in split.items()})
             return v1.DeployModelResponse(deployed_model=kept)
 
-        return self._begin(f"endpoints/{name}", effect)
+        return self.begin(f"endpoints/{name}", effect, v1.DeployModelOperationMetadata())
 
     def _undeploy(self, name: str, request: Any) -> Any:
         endpoint, gone = self._free(name), request.deployed_model_id
@@ -242,7 +242,7 @@ class VertexRules:
             self._route(endpoint, kept if left else {})
             return v1.UndeployModelResponse()
 
-        return self._begin(f"endpoints/{name}", effect)
+        return self.begin(f"endpoints/{name}", effect, v1.UndeployModelOperationMetadata())
 
     def _update(self, name: str, mask: str, wanted: Any) -> Any:
         endpoint = self._endpoint(name)
@@ -262,7 +262,7 @@ class VertexRules:
             del self.endpoints[name]
             return empty_pb2.Empty()
 
-        return self._begin(f"endpoints/{name}", effect)
+        return self.begin(f"endpoints/{name}", effect, v1.DeleteOperationMetadata())
 
     # ------------------------------------------------------------------------------------------------------ predictions
 
@@ -292,12 +292,14 @@ class VertexRules:
         return endpoint
 
     def _busy(self, resource: str) -> bool:
-        return any(one.resource == resource and not one.done for one in self.operations)
+        under_way = (one for one in self.operations if one.resource == resource and not one.done)
+        return any(not isinstance(one.metadata, v1.ExportModelOperationMetadata) for one in under_way)
 
-    def _begin(self, resource: str, effect: Callable[[], Any]) -> Any:
+    def begin(self, resource: str, effect: Callable[[], Any], metadata: Any) -> Any:
+        """Begin an operation on an endpoint or a model (``models/digits-1a2b3c4d``), and return its message."""
         name = f"{self._full(*resource.split('/'))}/operations/{len(self.operations) + 1}"
         error = self.failing.pop(0) if self.failing else None
-        self.operations.append(Operation(name, resource, self.looks, effect, error))
+        self.operations.append(Operation(name, resource, self.looks, effect, metadata, error))
         return self.operations[-1].message()
 
     def _full(self, kind: str, name: str) -> str:

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
 from small_network import CLASSES, FEATURES, answers, network, samples
 
 from registry.endpoints.target import Part, Role, Rollout
@@ -33,13 +35,19 @@ def part(  # noqa: PLR0913 - what differs between the parts of these tests
     engine: str = "onnxruntime",
     key_fields: Mapping[str, Any] | None = None,
     golden: Samples | None = None,
+    own: NDArray[Any] | None = None,
 ) -> Part:
-    """Return version ``v{number}`` of ``digits``: a network with weights of its own, or those of ``seed``."""
+    """Return version ``v{number}`` of ``digits``: a network with weights of its own, or those of ``seed``.
+
+    ``own`` are outputs that the engine is held to instead of the model's.
+    """
     data = network(number).SerializeToString() if seed is None else network(seed).SerializeToString()
 
     def fetch(folder: Path) -> FileEntry:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "model.onnx").write_bytes(data)
+        if own is not None:
+            np.save(folder / "golden.npy", own)
         return FileEntry(path="model.onnx", sha256=hashlib.sha256(data).hexdigest(), size_bytes=len(data))
 
     return Part(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from google.cloud import aiplatform_v1 as v1
 from vertex_fake import FakeVertex
 from vertex_parts import bring_up, part, rollout
 
@@ -68,6 +69,16 @@ def test_a_deployment_that_fails_for_want_of_machines_names_the_quota_and_change
     assert target().look().shares == {2: 1.0}
 
 
+def test_an_export_of_the_model_that_goes_on_for_hours_is_not_waited_for(vertex: FakeVertex, target: Targets) -> None:
+    bring_up(target(), rollout(1, part(1)))
+    [model] = vertex.rules.models
+    vertex.rules.looks = _FOREVER
+    vertex.rules.begin(f"models/{model}", lambda: None, v1.ExportModelOperationMetadata())
+    vertex.rules.looks = 3
+    bring_up(target(timeout_s=5.0), rollout(2, part(2)))
+    assert target().look().shares == {2: 1.0}
+
+
 def test_a_container_that_does_not_start_is_told_and_what_serves_goes_on(vertex: FakeVertex, target: Targets) -> None:
     bring_up(target(), rollout(1, part(1)))
     place, wanted = target(), rollout(2, part(2))
@@ -77,6 +88,7 @@ def test_a_container_that_does_not_start_is_told_and_what_serves_goes_on(vertex:
     vertex.rules.break_files(versions[-1])
     with pytest.raises(EndpointError, match=r"Model server exited .* Cloud Logging of project acme"):
         place.load(wanted)
+    assert vertex.changes.count("POST endpoints/digits:deployModel") == 2
     assert place.look().shares == {1: 1.0}
     bring_up(target(), rollout(3, part(1)))
     assert target().look().shares == {1: 1.0}

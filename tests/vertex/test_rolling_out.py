@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from small_network import CLASSES, FEATURES, answers
 from vertex_fake import FakeVertex, Fault
 from vertex_parts import GOLDEN, bring_up, part, rollout
 
 from registry.endpoints.vertex import VertexTarget
 from registry.errors import EndpointError
+from registry.signature import Signature, TensorSpec
 
 if TYPE_CHECKING:
     from typing import Any
@@ -129,6 +132,28 @@ def test_a_first_version_that_answers_wrongly_is_told_before_route(vertex: FakeV
     with pytest.raises(EndpointError, match="answers the golden samples differently"):
         place.probe(wanted)
     assert deployed(vertex) == {"digits:v1": 100}
+
+
+def test_an_engine_that_rounds_is_held_to_its_own_answers(vertex: FakeVertex, target: Targets) -> None:
+    bring_up(target(), rollout(1, part(1)))
+    rounding = part(2, seed=78, own=answers(GOLDEN, 78))
+    bring_up(target(), rollout(2, rounding))
+    assert deployed(vertex) == {"digits:v2": 100}
+
+
+def test_a_model_with_a_fixed_batch_is_asked_with_as_many_samples(vertex: FakeVertex, target: Targets) -> None:
+    fixed = Signature(
+        inputs=(TensorSpec(name="x", dtype="float32", shape=(8, FEATURES)),),
+        outputs=(TensorSpec(name="y", dtype="float32", shape=(8, CLASSES)),),
+    )
+    place, wanted = (
+        target(),
+        rollout(1, replace(part(3, seed=79, golden=(GOLDEN, answers(GOLDEN, 79))), signature=fixed)),
+    )
+    for step in (place.check, place.stage, place.configure, place.load):
+        step(wanted)
+    assert place.probe(wanted)["v3"].samples == 20
+    assert len([one for one in vertex.requests if one.endswith(":rawPredict")]) == 3
 
 
 def test_the_probe_waits_until_new_traffic_has_arrived(vertex: FakeVertex, target: Targets) -> None:

@@ -65,6 +65,10 @@ class PassingError(VertexError):
     """An answer, or none, after which the same may be tried again: what was asked may have been done or not."""
 
 
+class OperationFailedError(VertexError):
+    """Something was begun, took its time, and failed; nothing tries it again by itself."""
+
+
 def of_exception(error: Exception, asked: Asked) -> VertexError:
     """Return what one of Google's client errors, or of the connection's, says."""
     from google.api_core.exceptions import GoogleAPICallError
@@ -110,10 +114,10 @@ def refusal(status: str, said: str, asked: Asked) -> VertexError:
     return VertexError(start + _advice(status, said, asked), status=status)
 
 
-def failed(code: int, said: str, asked: Asked) -> VertexError:
-    """Return an error for an operation that ended with ``code`` of google.rpc.Code; it is not tried again."""
+def failed(code: int, said: str, asked: Asked) -> OperationFailedError:
+    """Return an error for an operation that ended with ``code`` of google.rpc.Code."""
     status = _BY_CODE.get(code, "UNKNOWN")
-    return VertexError(
+    return OperationFailedError(
         f"Vertex AI began to {asked.words} and it failed ({status}): {_line(said)} {_advice(status, said, asked)}",
         status=status,
     )

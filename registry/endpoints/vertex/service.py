@@ -19,7 +19,7 @@ from tenacity import (
 )
 
 from registry.endpoints.vertex import answers
-from registry.endpoints.vertex.answers import Asked, PassingError, VertexError
+from registry.endpoints.vertex.answers import Asked, OperationFailedError, PassingError, VertexError
 from registry.endpoints.vertex.naming import location_of
 from registry.errors import MissingExtraError
 
@@ -98,7 +98,7 @@ class Service:
 
         How it ended is not told: who asked looks at what is there now.
         """
-        running = [one for one in self._operations(resource) if not one.done]
+        running = [one for one in self._operations(resource) if not one.done and _is_in_the_way(one)]
         for operation in running:
             _log.info("waiting for %s, which was begun before", operation.name)
             self._wait(operation, self._asked(f"end {operation.name}", "aiplatform.operations.get"))
@@ -119,10 +119,12 @@ class Service:
                 self.settle(resource)
                 try:
                     return step()
+                except OperationFailedError:
+                    raise
                 except VertexError as error:
-                    # Two processes that both saw nothing there, or nothing under way: the second is told otherwise.
-                    exists = error.status == "ALREADY_EXISTS"
-                    if exists or (error.status == "FAILED_PRECONDITION" and self.settle(resource)):
+                    # Two processes saw nothing there, or nothing under way: the second is told otherwise, and looks.
+                    first = attempt.retry_state.attempt_number == 1
+                    if error.status == "ALREADY_EXISTS" or (error.status == "FAILED_PRECONDITION" and first):
                         raise PassingError(str(error), status=error.status) from error
                     raise
         raise AssertionError  # pragma: no cover - tenacity returns or raises
@@ -275,3 +277,9 @@ class Service:
 
         asked = self._asked(f"serve in {location_of(self._settings)}", "aiplatform.endpoints.get")
         return self._ask(asked, lambda: google.auth.default(scopes=[_SCOPE])[0])
+
+
+def _is_in_the_way(operation: Any) -> bool:
+    """Return whether an operation changes what we would: on a model, an export or an evaluation does not."""
+    kind = operation.metadata.type_url
+    return "/models/" not in operation.name or not kind or kind.endswith(".UploadModelOperationMetadata")
