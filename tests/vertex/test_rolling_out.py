@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from emulators import Emulator
 from small_network import CLASSES, FEATURES, answers
 from vertex_fake import FakeVertex, Fault
 from vertex_parts import GOLDEN, bring_up, part, rollout
 
 from registry.endpoints.vertex import VertexTarget
 from registry.errors import EndpointError
+from registry.records import FileEntry
 from registry.signature import Signature, TensorSpec
+from registry.store import open_store
 
 if TYPE_CHECKING:
     from typing import Any
@@ -132,6 +136,31 @@ def test_a_first_version_that_answers_wrongly_is_told_before_route(vertex: FakeV
     with pytest.raises(EndpointError, match="answers the golden samples differently"):
         place.probe(wanted)
     assert deployed(vertex) == {"digits:v1": 100}
+
+
+def test_an_engine_that_was_uploaded_is_not_fetched_again(vertex: FakeVertex, target: Targets) -> None:
+    def fetch(_: Path) -> FileEntry:
+        raise AssertionError
+
+    bring_up(target(), rollout(1, part(1)))
+    bring_up(target(), rollout(2, replace(part(1, share=0.5), fetch=fetch), part(2, "canary", 0.5)))
+    assert deployed(vertex) == {"digits:v1": 50, "digits:v2": 50}
+
+
+def test_a_repository_that_was_begun_is_written_to_its_end(
+    vertex: FakeVertex, target: Targets, bucket: Emulator
+) -> None:
+    wanted = rollout(1, part(4))
+    target().stage(wanted)
+    store = open_store(f"{bucket.url}/serving", storage_options=bucket.options)
+    [config] = [key for key in store.list(f"{'0f' * 16}/digits/4") if key.endswith("/config.pbtxt")]
+    store.delete(config)
+    with pytest.raises(
+        EndpointError, match=r"digits:v4 is not whole at gs://models/serving/.*: run the roll-out again"
+    ):
+        target().configure(wanted)
+    bring_up(target(), wanted)
+    assert deployed(vertex) == {"digits:v4": 100}
 
 
 def test_an_engine_that_rounds_is_held_to_its_own_answers(vertex: FakeVertex, target: Targets) -> None:

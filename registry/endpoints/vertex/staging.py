@@ -13,7 +13,6 @@ from registry.endpoints.triton.config import Labels, ServingOptions, write_confi
 from registry.endpoints.triton.repository import CONFIG, TritonRepository
 from registry.endpoints.triton.staging import Staged, golden_file
 from registry.endpoints.vertex.naming import staged_folder
-from registry.errors import EndpointError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -49,16 +48,12 @@ class Staging:
         """Return the gs:// folder that is a part's model repository; nothing is asked."""
         return f"{self.settings.staging.rstrip('/')}/{staged_folder(part, self.registry, self._config(part, ''))}"
 
-    def check_staged(self, part: Part) -> None:
-        """Refuse a part whose repository is not there, whole.
-
-        Raises:
-            EndpointError: It is not.
-        """
+    def is_there(self, part: Part) -> bool:
+        """Return whether a part's repository was written to its end, by what stands there; its bytes are not read."""
         repository = self._repository(part)
         marker = repository.marker(part.model)
-        if marker is None or str(part.number) not in marker.versions or repository.read(part.model, CONFIG) is None:
-            raise EndpointError(f"{part.full_name} is not whole at {self.address(part)}: run the roll-out again.")
+        noted = marker is not None and str(part.number) in marker.versions
+        return noted and repository.read(part.model, CONFIG) is not None
 
     def expected(self, part: Part) -> Samples | None:
         """Return golden inputs and the outputs that the engine must give for them; None where the version has none.

@@ -89,7 +89,9 @@ class VertexTarget(Target):
     @override
     def stage(self, rollout: Rollout) -> None:
         for part in rollout.parts:
-            self._staging.put(part)
+            # What was uploaded, Vertex AI has copied: the next step of a canary need not read gigabytes again.
+            if not self._staging.is_there(part) or self._uploading.find(part) is None:
+                self._staging.put(part)
 
     @override
     def configure(self, rollout: Rollout) -> None:

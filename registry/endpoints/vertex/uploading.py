@@ -81,7 +81,10 @@ class Uploading:
     def _upload(self, part: Part, name: str) -> None:
         if self.find(part) is not None:
             return
-        self.staging.check_staged(part)
+        if not self.staging.is_there(part):
+            raise EndpointError(
+                f"{part.full_name} is not whole at {self.staging.address(part)}: run the roll-out again."
+            )
         model = self.service.get_model(name)
         if model is not None and model.labels.get(REGISTRY_LABEL) != self.registry:
             raise RefusedError(
