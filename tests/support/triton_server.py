@@ -69,6 +69,18 @@ def running_triton(
         shutil.rmtree(folder)
 
 
+def help_text() -> str:
+    """Return what the server says of its flags."""
+    home = _installed()
+    environment = {**os.environ, **_interpreter(home)}
+    said = subprocess.run([_program(home), "--help"], check=False, capture_output=True, text=True, env=environment)
+    return said.stdout + said.stderr
+
+
+def _program(home: Path) -> str:
+    return str(home / "wheel/pytriton/tritonserver/bin/tritonserver")
+
+
 def _start(
     home: Path, repository: str, arguments: Sequence[str], environment: Mapping[str, str], log: Path
 ) -> tuple[subprocess.Popen[bytes], Addresses]:
@@ -77,7 +89,7 @@ def _start(
     with log.open("wb") as output:
         process = subprocess.Popen(
             [
-                str(home / "wheel/pytriton/tritonserver/bin/tritonserver"),
+                _program(home),
                 f"--model-repository={repository}",
                 f"--backend-directory={home / 'backends'}",
                 "--model-control-mode=explicit",

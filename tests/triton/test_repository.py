@@ -47,7 +47,7 @@ def test_a_version_lies_where_triton_looks_for_it(repository: TritonRepository, 
     assert sorted(found) == ["digits/3/model.onnx", "digits/modelway.json", "digits/warmup/3.input"]
     assert sha256(found["digits/3/model.onnx"]) == digest_of_network(3) == staged.digest
     assert len(found["digits/warmup/3.input"]) == 16 * 4
-    assert repository.names() == ["digits"]
+    assert list(repository.markers()) == ["digits"]
 
 
 def test_files_beside_an_engine_go_with_it_and_its_own_golden_outputs_apart(
@@ -128,7 +128,7 @@ def test_a_folder_of_another_endpoint_or_registry_is_not_touched(
 ) -> None:
     theirs = TritonRepository(str(tmp_path), registry=registry, endpoint=endpoint)
     theirs.put("digits", part_of(1))
-    assert repository.names() == []
+    assert repository.markers() == {}
     _is_refused(repository, tmp_path, f"it belongs to endpoint {endpoint} of registry {registry}")
 
 

@@ -1,8 +1,7 @@
-"""Rollouts on a real Triton: what serves, what does not fit, what went wrong, what is seen and counted."""
+"""Rollouts on a real Triton: what serves, what went wrong, what is seen and counted."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import tritonclient.http
 from small_network import answers, network, samples
 from triton_parts import (
     ENGINE_OF_A_GPU,
-    REGISTRY,
     bring_up,
     canary_of,
     digest_of_network,
@@ -25,11 +23,10 @@ from triton_parts import (
 from triton_server import Addresses
 from tritonclient.grpc import InferenceServerClient
 
-from registry.endpoints.settings import TritonSettings
 from registry.endpoints.target import Look, Target
 from registry.endpoints.triton.target import TritonTarget
 from registry.endpoints.triton.weighted import WeightedClient
-from registry.errors import EndpointError, IntegrityError, InvalidNameError, RefusedError
+from registry.errors import EndpointError, IntegrityError
 
 pytestmark = pytest.mark.heavy
 TargetOf = Callable[..., TritonTarget]
@@ -140,58 +137,6 @@ def test_a_file_that_changed_after_it_was_probed_is_not_routed(
     assert target.look() == Look(running=True, shares={2: 1.0}, digests={2: digest_of_network(2)})
 
 
-def test_a_canary_gets_its_share_of_those_who_know_and_nobody_elses(
-    target: TritonTarget, model: str, triton: Addresses
-) -> None:
-    bring_up(target, rollout_of(1, part_of(1)))
-    reached = bring_up(target, rollout_of(2, part_of(1, share=0.75), canary_of(2, 0.25)))
-    assert reached is not None
-    assert target.look() == Look(
-        running=True, shares={1: 0.75, 2: 0.25}, digests={1: digest_of_network(1), 2: digest_of_network(2)}
-    )
-    with WeightedClient.of(reached, seed=3) as client:
-        found = [client.infer(ASKED) for _ in range(400)]
-    for one in found:
-        np.testing.assert_allclose(one.outputs["y"], answers(ASKED["x"], one.version), atol=1e-3)
-    counts = Counter(one.version for one in found)
-    assert counts.total() == 400
-    assert 70 <= counts[2] <= 130
-    with WeightedClient(triton.grpc, {model: 1.0}, seed=1) as client:
-        assert {client.infer(ASKED).version for _ in range(20)} == {1}
-
-
-def test_a_canary_that_is_taken_back_costs_a_client_that_knows_of_it_nothing(target: TritonTarget) -> None:
-    bring_up(target, rollout_of(1, part_of(1)))
-    reached = bring_up(target, rollout_of(2, part_of(1, share=0.5), canary_of(2, 0.5)))
-    assert reached is not None
-    bring_up(target, rollout_of(3, part_of(1, share=0.5), canary_of(3, 0.5)))
-    with WeightedClient.of(reached, seed=3) as client:
-        assert {client.infer(ASKED).version for _ in range(20)} == {1}
-        bring_up(target, rollout_of(4, part_of(1)))
-        assert {client.infer(ASKED).version for _ in range(20)} == {1}
-    assert target.look().shares == {1: 1.0}
-
-
-def test_a_canary_is_promoted_without_being_fetched_or_tried_again(target: TritonTarget) -> None:
-    bring_up(target, rollout_of(1, part_of(1)))
-    bring_up(target, rollout_of(2, part_of(1, share=0.9), canary_of(2, 0.1)))
-    before = target.count()[2].requests
-    promotion = rollout_of(3, part_of(2))
-    bring_up(target, promotion, until="load")
-    assert target.look().shares == {1: 0.9, 2: 0.1}
-    assert target.count()[2].requests == before
-    bring_up(target, promotion)
-    assert target.look() == Look(running=True, shares={2: 1.0}, digests={2: digest_of_network(2)})
-
-
-def test_a_canary_may_need_another_backend_than_what_serves(target_of: TargetOf, target: TritonTarget) -> None:
-    bring_up(target, rollout_of(1, part_of(1)))
-    of_a_gpu = target_of(tensorrt_version="10.13.3", compute_capability="8.0")
-    canary = canary_of(2, 0.5, engine="tensorrt-fp16", key_fields=ENGINE_OF_A_GPU)
-    bring_up(of_a_gpu, rollout_of(2, part_of(1, share=0.5), canary))
-    assert of_a_gpu.look().shares == {1: 0.5, 2: 0.5}
-
-
 @pytest.mark.parametrize(
     ("engine", "key", "backend"),
     [
@@ -275,77 +220,14 @@ def test_what_is_stopped_is_gone_or_only_unloaded(target: TritonTarget, model: s
     assert not (repository / model).exists()
 
 
-@pytest.mark.parametrize(
-    ("parts", "words"),
-    [
-        (
-            (part_of(2), part_of(3, role="shadow", share=0.0)),
-            "digits:v3 cannot be a shadow at .*: Triton copies no requests",
-        ),
-        ((part_of(2, share=0.5), canary_of(2, 0.5, variant="k")), "digits:v2 cannot be its own canary"),
-        ((part_of(2, engine="openvino"),), "cannot be served at .* as openvino: Triton opens onnxruntime"),
-        ((part_of(2, engine="tensorrt", key_fields=ENGINE_OF_A_GPU),), "set tensorrt_version to that of"),
-        ((part_of(2, signature=None),), "its engine onnxruntime are not known"),
-    ],
-)
-def test_what_cannot_be_served_is_refused_before_anything_is_touched(
-    target: TritonTarget, repository: Path, parts: Any, words: str
+def test_an_endpoint_that_got_another_name_there_is_not_stopped_with_its_old_one(
+    target: TritonTarget, target_of: TargetOf, model: str, repository: Path
 ) -> None:
     bring_up(target, rollout_of(1, part_of(1)))
-    before, look = tree(repository), target.look()
-    with pytest.raises(EndpointError, match=words):
-        target.check(rollout_of(2, *parts))
-    assert tree(repository) == before
-    assert target.look() == look
-
-
-@pytest.mark.parametrize("suffix", ["", "--candidate", "--canary"])
-def test_a_model_of_another_endpoint_is_refused_and_not_touched(
-    target: TritonTarget, target_of: TargetOf, repository: Path, model: str, suffix: str
-) -> None:
-    theirs = target_of(endpoint="bakery", model_name=None)
-    bring_up(theirs, rollout_of(1, part_of(1, model=model + suffix)))
-    before, look = tree(repository), theirs.look()
-    with pytest.raises(RefusedError, match=f"cannot use the model {model}{suffix} in .* endpoint bakery-{model} of"):
-        target.check(rollout_of(2, part_of(2)))
+    renamed = target_of(model_name=f"{model}-b")
+    bring_up(renamed, rollout_of(2, part_of(1)), until="route")
     target.stop()
-    assert tree(repository) == before
-    assert theirs.look() == look
-    assert not target.look().running
-    theirs.stop()
-
-
-def test_two_endpoints_on_one_server_do_not_meet(target: TritonTarget, target_of: TargetOf, model: str) -> None:
-    other = target_of(endpoint="bakery", model_name=f"{model}-b")
-    bring_up(target, rollout_of(1, part_of(1)))
-    bring_up(other, rollout_of(1, part_of(2)))
-    target.stop()
-    assert other.look() == Look(running=True, shares={2: 1.0}, digests={2: digest_of_network(2)})
-    other.stop()
-
-
-def test_a_server_that_reads_another_repository_is_told(triton: Addresses, tmp_path: Path, model: str) -> None:
-    settings = TritonSettings(repository=str(tmp_path), grpc=triton.grpc, model_name=model)
-    target = TritonTarget(settings, endpoint="shop", registry=REGISTRY)
-    with pytest.raises(EndpointError, match=rf"The repository that the server reads must be file://{tmp_path}\."):
-        bring_up(target, rollout_of(1, part_of(1)))
-
-
-def test_a_server_that_does_not_answer_is_never_taken_for_one_that_serves_nothing(tmp_path: Path) -> None:
-    settings = TritonSettings(repository=str(tmp_path), grpc="127.0.0.1:1")
-    target = TritonTarget(settings, endpoint="shop", registry=REGISTRY)
-    with pytest.raises(EndpointError, match=r"Triton at 127\.0\.0\.1:1 was to say whether it lives and gave no answer"):
-        target.check(rollout_of(1, part_of(1)))
-    assert list(tmp_path.iterdir()) == []
-    found = target.look()
-    assert not found.running
-    assert "gave no answer" in found.words
-    with pytest.raises(EndpointError, match="gave no answer"):
-        target.count()
-
-
-def test_a_name_that_triton_could_read_as_a_path_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidNameError):
-        TritonTarget(
-            TritonSettings(repository=str(tmp_path), model_name="../digits"), endpoint="shop", registry=REGISTRY
-        )
+    assert sorted(path.name for path in repository.iterdir()) == [f"{model}-b"]
+    renamed.collect(rollout_of(2, part_of(1)))
+    assert renamed.look() == Look(running=True, shares={1: 1.0}, digests={1: digest_of_network(1)})
+    renamed.stop()

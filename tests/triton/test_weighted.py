@@ -18,9 +18,11 @@ def test_shares_that_are_none_are_refused(shares: dict[str, float]) -> None:
         WeightedClient(NOWHERE, shares, seed=1)
 
 
-def test_what_is_not_on_triton_has_no_such_client() -> None:
-    reached = Reached(url="http://127.0.0.1:8000", model_name="digits")
-    with pytest.raises(InvalidInputError, match=r"digits at http://127\.0\.0\.1:8000 is not served by Triton"):
+@pytest.mark.parametrize(
+    ("reached", "name"), [(Reached(url="http://127.0.0.1:8000", model_name="digits"), "digits"), (None, "nothing")]
+)
+def test_what_is_not_on_triton_has_no_such_client(reached: Reached | None, name: str) -> None:
+    with pytest.raises(InvalidInputError, match=f"^{name} is served by no Triton"):
         WeightedClient.of(reached, seed=1)
 
 

@@ -5,6 +5,7 @@ Always gRPC: a load over HTTP holds up the inferences that come over HTTP for as
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Self
@@ -14,7 +15,7 @@ import numpy as np
 from registry.endpoints.target import Counted
 from registry.endpoints.tensors import Array, datatype_of
 from registry.endpoints.triton.config import Labels, read_labels
-from registry.errors import EndpointError, MissingExtraError
+from registry.errors import EndpointError, InvalidInputError, MissingExtraError
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -22,6 +23,10 @@ if TYPE_CHECKING:
 _NO_ANSWER = {"StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED", "StatusCode.CANCELLED"}
 _ASK_S = 30.0
 _WAIT_S = 0.02
+
+
+KEY_VARIABLE = "MODELWAY_TRITON_KEY"
+"""Where the key of a server with restricted model control is found, as ``NAME=VALUE``."""
 
 
 class UnreachableError(EndpointError):
@@ -35,8 +40,13 @@ class NotServedError(EndpointError):
 class TritonControl:
     """One server, asked over one connection; usable from one thread, closed at the end of a ``with``."""
 
-    def __init__(self, address: str, *, timeout_s: float = _ASK_S) -> None:
-        """Take host and port of its gRPC service; nothing is sent yet. A load or an inference may take ``timeout_s``.
+    def __init__(self, address: str, *, timeout_s: float = _ASK_S, headers: Mapping[str, str] | None = None) -> None:
+        """Take host and port of its gRPC service; nothing is sent yet.
+
+        Args:
+            address: Host and port.
+            timeout_s: How long a load or an inference may take.
+            headers: Sent with every request.
 
         Raises:
             MissingExtraError: tritonclient is not installed.
@@ -45,7 +55,7 @@ class TritonControl:
             from tritonclient.grpc import InferenceServerClient
         except ModuleNotFoundError:
             raise MissingExtraError("tritonclient", "triton", "Triton as a target") from None
-        self.address, self.timeout_s = address, timeout_s
+        self.address, self.timeout_s, self._headers = address, timeout_s, dict(headers or {})
         self._client = InferenceServerClient(address)
 
     def __enter__(self) -> Self:
@@ -53,14 +63,6 @@ class TritonControl:
 
     def __exit__(self, _: type[BaseException] | None, __: BaseException | None, ___: TracebackType | None) -> None:
         self._client.close()
-
-    def check_alive(self) -> None:
-        """Make sure that the server answers.
-
-        Raises:
-            UnreachableError: It does not.
-        """
-        self._ask("say whether it lives", self._client.is_server_live)
 
     def ready_versions(self) -> dict[str, list[int]]:
         """Return the versions that answer, in ascending order, by model.
@@ -164,12 +166,17 @@ class TritonControl:
         from tritonclient.utils import InferenceServerException
 
         try:
-            return call(*arguments, client_timeout=within_s)
+            return call(*arguments, headers=self._headers, client_timeout=within_s)
         except InferenceServerException as error:
             raise self._told(what, error) from error
 
     def _told(self, what: str, error: Any) -> EndpointError:
         words = " ".join(str(error.message()).split())
+        if "protocol is restricted" in words:
+            return EndpointError(
+                f"Triton at {self.address} was to {what} and refused: {words}. Put the server's key into "
+                f"{KEY_VARIABLE}, as NAME=VALUE."
+            )
         if error.status() in _NO_ANSWER:
             return UnreachableError(
                 f"Triton at {self.address} was to {what} and gave no answer: {words}. See that it runs and that its "
@@ -177,6 +184,24 @@ class TritonControl:
             )
         kind = NotServedError if error.status() == "StatusCode.NOT_FOUND" else EndpointError
         return kind(f"Triton at {self.address} was to {what} and refused: {words}")
+
+
+def key_headers() -> dict[str, str]:
+    """Return the headers with which Triton lets the deployer at what it restricts; none where there is no key.
+
+    Raises:
+        InvalidInputError: The variable has no ``NAME=VALUE``.
+
+    Source: NVIDIA, "Limit Endpoint Access" of the Triton Inference Server.
+    """
+    if not (given := os.environ.get(KEY_VARIABLE, "")):
+        return {}
+    name, separator, value = given.partition("=")
+    if not (name and separator and value):
+        raise InvalidInputError(
+            f"{KEY_VARIABLE} is no key: write NAME=VALUE, as the server has it in --grpc-restricted-protocol."
+        )
+    return {f"triton-grpc-protocol-{name.lower()}": value}
 
 
 def _counted(stats: Any) -> Counted:

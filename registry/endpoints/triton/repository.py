@@ -48,12 +48,12 @@ class TritonRepository:
         self._store = open_store(location, storage_options=storage_options)
         self.url, self.registry, self.endpoint = self._store.url, registry, endpoint
 
-    def names(self) -> list[str]:
-        """Return the models that are this endpoint's."""
+    def markers(self) -> dict[str, Marker]:
+        """Return the models that are this endpoint's, with what we wrote about them."""
         keys = [key for key in self._store.list("") if key.count("/") == 1 and key.endswith(f"/{MARKER}")]
         found = zip(keys, self._store.read_many(keys), strict=True)
-        ours = [(key, data) for key, data in found if data is not None and self._is_ours(self._parse(key, data))]
-        return sorted(key.partition("/")[0] for key, _ in ours)
+        parsed = {key.partition("/")[0]: self._parse(key, data) for key, data in found if data is not None}
+        return {name: marker for name, marker in parsed.items() if self._is_ours(marker)}
 
     def marker(self, name: str) -> Marker | None:
         """Return what we wrote about a model, None where nothing is under its name.

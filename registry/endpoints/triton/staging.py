@@ -46,13 +46,15 @@ class Staged(StoredRecord):
 class Marker(StoredRecord):
     """``modelway.json`` in a model's folder: whose it is and what is there, by version number.
 
-    ``shares`` are those of the generation that was routed last, as ``WeightedClient`` takes them.
+    ``shares`` are those of the generation that was routed last, as ``WeightedClient`` takes them; ``place`` tells by
+    which settings it was, the server's address and the model's name there, and is empty before.
     """
 
     format: int = FORMAT
     registry: str
     endpoint: str
     generation: int = 0
+    place: str = ""
     versions: dict[str, Staged] = Field(default_factory=dict)
     shares: dict[str, float] = Field(default_factory=dict)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from registry.endpoints.target import Counted, Look, Part, Reached, Rollout
 from registry.endpoints.triton.config import Labels, ServingOptions, write_config
-from registry.endpoints.triton.control import TritonControl, UnreachableError
+from registry.endpoints.triton.control import TritonControl, UnreachableError, key_headers
 from registry.endpoints.triton.looking import CANDIDATE, count_at, look_at
 from registry.endpoints.triton.objections import ServerMachine, objection_of
 from registry.endpoints.triton.probing import probe_part
@@ -96,7 +96,7 @@ class TritonTarget:
         for each in (name, name + CANDIDATE, name + CANARY):
             self._repository.marker(each)
         with self._control() as control:
-            control.check_alive()
+            control.ready_versions()  # asked for the refusal: of one that does not answer, or wants a key
 
     def stage(self, rollout: Rollout) -> None:
         """Put the engines' files where Triton reads them; what is there already, with these bytes, stays."""
@@ -154,9 +154,11 @@ class TritonTarget:
         with self._control() as control, self._unless_served(control, rollout, stable) as where:
             if where != name:
                 self._take_over(control, where, name, stable)
-        marker = self._repository.claim(name)
         shares = {share_key(name, part): part.share for part in rollout.parts}
-        self._repository.note(name, marker.model_copy(update={"generation": rollout.generation, "shares": shares}))
+        routed = {"generation": rollout.generation, "shares": shares, "place": self._own_place}
+        for part in rollout.parts:
+            home = self._home(name, part)
+            self._repository.note(home, self._repository.claim(home).model_copy(update=routed))
         settings = self._settings
         return Reached(
             url=f"http://{settings.http}" if settings.http else f"grpc://{settings.grpc}",
@@ -170,7 +172,7 @@ class TritonTarget:
         name = self._name(rollout)
         serving = {self._home(name, part) for part in rollout.parts}
         with self._control() as control:
-            for other in self._repository.names():
+            for other in self._repository.markers():
                 if other not in serving:
                     control.unload(other)
                     self._repository.remove(other)
@@ -181,15 +183,18 @@ class TritonTarget:
     def stop(self, *, forget: bool = True) -> None:
         """Unload every model of this endpoint, and remove it from the repository unless it is not to be forgotten.
 
+        What was routed by other settings stays: the endpoint was moved from these, and may have the same server still.
+
         Raises:
             EndpointError: Triton does not answer, so that nobody knows whether it serves; nothing was removed.
         """
-        names = self._repository.names()
+        markers = self._repository.markers()
         with self._control() as control:
-            for name in names:
-                control.unload(name)
-                if forget:
-                    self._repository.remove(name)
+            for name, marker in markers.items():
+                if marker.place in {"", self._own_place}:
+                    control.unload(name)
+                    if forget:
+                        self._repository.remove(name)
 
     def look(self) -> Look:
         """Return what is really served: by the server's own word, and the shares by what was routed last."""
@@ -210,8 +215,13 @@ class TritonTarget:
 
     @contextmanager
     def _control(self) -> Iterator[TritonControl]:
-        with TritonControl(self._settings.grpc, timeout_s=self._settings.timeout_s) as control:
+        settings = self._settings
+        with TritonControl(settings.grpc, timeout_s=settings.timeout_s, headers=key_headers()) as control:
             yield control
+
+    @property
+    def _own_place(self) -> str:
+        return f"{self._settings.grpc}/{self._settings.model_name or ''}"
 
     def _name(self, rollout: Rollout) -> str:
         return self._settings.model_name or rollout.stable.model

@@ -14,6 +14,7 @@ from registry.errors import EndpointError, InvalidInputError
 if TYPE_CHECKING:
     from types import TracebackType
 
+    from registry.endpoints.desired import Observed
     from registry.endpoints.target import Part, Reached
     from registry.endpoints.tensors import Array
 
@@ -61,14 +62,18 @@ class WeightedClient:
         self._random = random.Random(seed)  # noqa: S311 - spreads requests, guards nothing
 
     @classmethod
-    def of(cls, reached: Reached, *, seed: int, timeout_s: float = 30.0) -> Self:
-        """Return a client of what a rollout reached.
+    def of(cls, reached: Reached | Observed | None, *, seed: int, timeout_s: float = 30.0) -> Self:
+        """Return a client of what a rollout reached: what the target gave, or an endpoint's ``observed``.
 
         Raises:
-            InvalidInputError: It is not on Triton.
+            InvalidInputError: It is not on Triton, or nothing was reached.
         """
-        if reached.grpc is None or _RESOURCE not in reached.resources:
-            raise InvalidInputError(f"{reached.model_name} at {reached.url} is not served by Triton: it has no shares.")
+        if reached is None or reached.grpc is None or _RESOURCE not in reached.resources:
+            name = "nothing" if reached is None else reached.model_name
+            raise InvalidInputError(
+                f"{name} is served by no Triton, so that there are no shares to split requests by. Ask the endpoint's "
+                f"own address: another target splits them itself."
+            )
         shares = json.loads(reached.resources[_RESOURCE])
         return cls(reached.grpc, shares, seed=seed, timeout_s=timeout_s)
 
