@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+import sys
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -19,7 +23,7 @@ from registry.signature import Signature, TensorSpec
 from registry.versions import canonical
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping, Sequence
+    from collections.abc import Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from registry.endpoints.serving import ServedVersion
@@ -204,13 +208,35 @@ def open_lane(served: ServedVersion, *, engine_threads: int) -> Lane:
 
 def _session(served: ServedVersion, data: bytes, engine_threads: int) -> onnxruntime.InferenceSession:
     try:
-        return onnxruntime.InferenceSession(data, _options(served, engine_threads), providers=["CPUExecutionProvider"])
+        with _as_sealed_file(data) as model:
+            options = _options(served, engine_threads)
+            return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:
         raise EngineError(
             f"{served.model}:{served.version} cannot be served: onnxruntime does not open {served.engine}: "
             f"{first_line(error)}. "
             "The endpoint serves ONNX models that are one file, without external data."
         ) from error
+
+
+@contextmanager
+def _as_sealed_file(data: bytes) -> Iterator[str | bytes]:
+    """Give the bytes as a file in memory that nobody can change.
+
+    onnxruntime reads a model from memory with Python's lock held, and every request waits: 200 ms for 140 MB, where a
+    file costs 13 ms.
+    """
+    if sys.platform != "linux":
+        yield data
+        return
+    descriptor = os.memfd_create("model", os.MFD_ALLOW_SEALING)
+    try:
+        with open(descriptor, "wb", closefd=False) as opened:
+            opened.write(data)
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_WRITE | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK)
+        yield f"/proc/self/fd/{descriptor}"
+    finally:
+        os.close(descriptor)
 
 
 def _options(served: ServedVersion, engine_threads: int) -> onnxruntime.SessionOptions:
