@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import runpy
 import sys
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -33,8 +35,20 @@ from registry import (
 )
 from registry.artifacts import entry_of, manifest_of
 from registry.encoding import canonical_json, digest_of, readable_json
-from registry.endpoints.desired import Desired, EndpointMachine, Failed, Observed, Stopped, Wanted
+from registry.endpoints.desired import (
+    Desired,
+    EndpointEvent,
+    EndpointMachine,
+    EndpointState,
+    Failed,
+    Observed,
+    SeenPart,
+    Share,
+    Stopped,
+    Wanted,
+)
 from registry.endpoints.serving import RunningServer
+from registry.endpoints.settings import LocalSettings, TritonSettings, VertexSettings
 from registry.engines.judgement import JudgedOn, JudgedSamples, Judgement, Pivot, judgement_name
 from registry.engines.key import engine_key
 from registry.engines.records import Interval, Latency, Parity, VariantReport
@@ -42,14 +56,17 @@ from registry.engines.signatures import EngineSigner, signed
 from registry.errors import ModelNotFoundError
 from registry.events import DeployedAt, VariantAdded, VariantChosen
 from registry.guard import EndpointNamed, RootMachine
-from registry.log import EventLog
+from registry.log import EventLog, Snapshot
 from registry.machine import ModelMachine
+from registry.reconciling import plan_failed, plan_served
 from registry.records import EngineChoice, FileEntry, Manifest, Variant
 from registry.signature import Signature, TensorSpec
 from registry.signing import payload, public_of, sign
 
 ADA, GRACE, LIN = "ada@example.com", "grace@example.com", "lin@example.com"
 DATA = "sha256:" + "da" * 32
+
+BY_HAND = runpy.run_path(str(Path(__file__).with_name("by_hand.py")))
 
 Scene = Callable[[Path], None]
 
@@ -370,6 +387,177 @@ def _variant(
     return key
 
 
+@dataclass(frozen=True)
+class Rolling:
+    """An endpoint that is rolled out without anything that serves: the plans of the registry decide what is written."""
+
+    models: ModelRegistry
+    name: str
+
+    @property
+    def log(self) -> EventLog[EndpointState, EndpointEvent]:
+        return EventLog(self.models.store, f"endpoints/{self.name}/", EndpointMachine())
+
+    def want(self, desired: Desired, key: str | None = None) -> None:
+        def decide(known: Snapshot[EndpointState]) -> Wanted:
+            return Wanted(desired=desired, previous=known.state.generation, key=key)
+
+        self.log.append(decide, actor=ADA)
+
+    def serve(self, at: RunningServer | str, *, checked: bool = True, **seen: Any) -> None:
+        """Let what is wanted serve, as a process or at an address: observed.json, the log, and the model's log."""
+        state = self.log.read().state
+        assert state.desired is not None
+        golden = Parity(samples=5, max_abs=1e-06, max_rel=1e-05, cosine=1.0, top1_agreement=1.0, passed=True)
+        parts = tuple(
+            SeenPart(
+                role=role,
+                version=share.version,
+                share=share.share,
+                engine="onnxruntime-int8" if share.variant else "onnxruntime",
+                digest=hashlib.sha256(share.version.encode()).hexdigest() if checked else "",
+                golden=golden if checked else None,
+            )
+            for role, share in state.desired.shares()
+        )
+        server = at if isinstance(at, RunningServer) else None
+        observed = Observed(
+            endpoint=self.name,
+            generation=state.generation,
+            desired=state.desired,
+            engine=parts[0].engine,
+            why_engine=state.desired.why_engine,
+            server=server,
+            host="serving.example.com",
+            golden=parts[0].golden,
+            since=datetime(2026, 1, 5, 12, tzinfo=UTC),
+            address=at.url if isinstance(at, RunningServer) else at,
+            grpc=seen.pop("grpc", None if server is None else server.grpc),
+            model_name=seen.pop("model_name", state.desired.model),
+            parts=parts,
+            **seen,
+        )
+        self.models.store.replace(f"endpoints/{self.name}/observed.json", readable_json(observed))
+        self.log.append(lambda known: plan_served(known.state, observed), actor=GRACE)
+        models = EventLog(self.models.store, f"models/{state.desired.model}/", ModelMachine())
+        for part in parts:
+            deployed = DeployedAt(version=part.version[1:], endpoint=self.name, generation=state.generation)
+            models.append(lambda _, deployed=deployed: deployed, actor=GRACE)  # type: ignore[misc]
+
+    def fail(self, generation: int, reason: str) -> None:
+        self.log.append(lambda known: plan_failed(known.state, generation, reason), actor=GRACE)
+
+    def stop(self, reason: str) -> None:
+        self.log.append(lambda _: Stopped(reason=reason), actor=ADA)
+        self.models.store.delete(f"endpoints/{self.name}/observed.json")
+
+
+def rolled_out(folder: Path) -> None:
+    """Endpoints of each kind of target, with canary and shadow: what served, failed, came back and was stopped."""
+    models = ModelRegistry(folder, actor=ADA)
+    for number in (1, 2, 3):
+        models.register("digits", f"the onnx file {number}".encode(), version=number)
+    key = _variant(models, EventLog(models.store, "models/digits/", ModelMachine()), "int8", p50_ms=0.4)
+    models.promote("digits", 1, "production")
+    models.set_alias("digits", "next", 2)
+    root = EventLog(models.store, "", RootMachine())
+    for name in ("main", "triton", "vertex", "night", "never"):
+        root.append(lambda _, name=name: EndpointNamed(endpoint=name), actor=ADA)  # type: ignore[misc]
+    metadata = {one.version: one.metadata_digest for one in models.list_versions("digits")}
+    stable = Desired(
+        model="digits",
+        version="v1",
+        metadata_digest=metadata["v1"],
+        variant=key,
+        why_engine="5.0 times as fast",
+        follows="production",
+    )
+    second, third = (Share(version=label, metadata_digest=metadata[label], share=0.1) for label in ("v2", "v3"))
+    plain = Desired(model="digits", version="v2", metadata_digest=metadata["v2"], why="it is newer", follows="next")
+    _local_roll_outs(Rolling(models, "main"), stable, plain, (second, third))
+    _remote_roll_outs(models, stable, plain, second)
+    night, never = Rolling(models, "night"), Rolling(models, "never")
+    night.want(plain, key="run-5/deploy")
+    night.serve(_process("night"))
+    night.want(stable)
+    night.stop("nobody asks")
+    night.want(plain)
+    night.fail(5, "it did not answer")
+    never.want(plain)
+    never.fail(1, "its engine cannot be opened")
+    models.begin_run("digits", "run-6", kind="canary", version=2)
+    models.end_run(
+        "digits", "run-6", "taken_back", version=2, words="3 of its 100 requests failed (3.0%, at most 1.0%)"
+    )
+
+
+def _local_roll_outs(main: Rolling, stable: Desired, plain: Desired, beside: tuple[Share, Share]) -> None:
+    """Write 19 generations and what became of them: the last is not brought up yet, the one before it serves."""
+    second, third = beside
+    tuned = LocalSettings(port=8080, max_batch=8, max_delay_ms=2.5, timeout_s=1.5, log_share=0.05)
+    half = third.model_copy(update={"share": 0.5})
+    both = stable.model_copy(update={"canary": half, "shadow": second, "settings": tuned, "why": "with a shadow"})
+    process = _process("main", grpc="127.0.0.1:9001")
+    for why, desired in (
+        ("", stable),
+        ("canary 10%", stable.model_copy(update={"canary": second})),
+        ("canary 50%", stable.model_copy(update={"canary": second.model_copy(update={"share": 0.5})})),
+        ("taken back: 3 of its 100 requests failed", stable),
+        ("to see what it answers", stable.model_copy(update={"shadow": third})),
+    ):
+        main.want(desired.model_copy(update={"why": why}), key=None if why else "run-6/deploy")
+        main.serve(process)
+    main.want(plain)
+    main.want(stable.model_copy(update={"version": "v3", "metadata_digest": third.metadata_digest, "variant": None}))
+    main.fail(11, "generation 12 was wanted before it served")
+    main.fail(12, "v3 answers its golden samples otherwise")
+    main.want(both, key="run-6/deploy-both")
+    main.want(plain.model_copy(update={"settings": tuned}))
+    main.fail(16, "it did not answer")
+    main.serve(process)
+    main.want(plain.model_copy(update={"follows": None, "why": "pinned"}))
+
+
+def _remote_roll_outs(models: ModelRegistry, stable: Desired, plain: Desired, second: Share) -> None:
+    """Write what serves on Triton, with a canary and without, and on Vertex AI, to which an endpoint moved."""
+    triton, vertex = Rolling(models, "triton"), Rolling(models, "vertex")
+    server = TritonSettings(
+        repository="s3://models/triton",
+        grpc="triton.example.com:8001",
+        http="triton.example.com:8000",
+        model_name="digits-eu",
+        device="gpu",
+        compute_capability="8.0",
+        tensorrt_version="10.13.3",
+    )
+    there = {"target": "triton", "settings": server}
+    where = {"repository": "s3://models/triton/digits-eu", "shares": '{"digits-eu/1": 0.9, "digits-eu/2": 0.1}'}
+    for desired in (stable, stable.model_copy(update={"canary": second})):
+        triton.want(desired.model_copy(update=there))
+        triton.serve(f"http://{server.http}", grpc=server.grpc, model_name="digits-eu", resources=where)
+    triton.want(plain.model_copy(update={"target": "triton", "settings": TritonSettings(repository="gs://models/t")}))
+    triton.fail(5, "no server answers at 127.0.0.1:8001")
+    vertex.want(plain)
+    vertex.serve(_process("vertex"))
+    place = VertexSettings(
+        project="a-project", region="europe-west4", staging="gs://models/vertex", accelerator_type="NVIDIA_TESLA_T4",
+        accelerator_count=1, max_replicas=3, service_account="serving@a-project.iam.gserviceaccount.com",
+    )  # fmt: skip
+    vertex.want(stable.model_copy(update={"target": "vertex", "settings": place, "canary": second}))
+    name = "projects/1/locations/europe-west4/endpoints/2"
+    names = {"endpoint": name}
+    for version, deployed in (("v1", "7"), ("v2", "8")):
+        names[f"model:{version}"] = f"projects/1/locations/europe-west4/models/3@{version[1:]}"
+        names[f"deployed:{version}"] = deployed
+    vertex.serve(f"https://vertex.example.com/v1/{name}:rawPredict", checked=False, resources=names)
+
+
+def _process(name: str, grpc: str | None = None) -> RunningServer:
+    return RunningServer(
+        pid=1, create_time=1.5, url="http://127.0.0.1:9", instance="f" * 32, log_path=Path(f"{name}.log"), grpc=grpc
+    )
+
+
 def crashed(folder: Path) -> None:
     """Registrations whose process died at each step; a retry with the same key must finish them."""
     store = FragileStore(folder)
@@ -387,107 +575,6 @@ def crashed(folder: Path) -> None:
     ModelRegistry(store=store, actor=ADA).register("digits", b"five")
 
 
-def unknown_fields(folder: Path) -> None:
-    """Written by hand as a later release might, by docs/format.md alone: members that this release does not know."""
-    new: dict[str, Any] = {"from_a_later_release": {"deep": [1, 2.5, "ü", None]}}
-    time = "2026-02-01T10:00:00.000001Z"
-    described = {"metrics": {"accuracy": 0.5, "perplexity": 7.5, "custom": {}}, "tags": {"a": "b"}, **new}
-    data = b"bytes\n"
-    entry = {"path": "artifact.bin", "sha256": _sha256(data), "size_bytes": len(data), **new}
-    manifest = {"digest": _sha256(_canonical([entry])), "size_bytes": len(data), "files": [entry], **new}
-    sidecar = {"format": 1, "model": "digits", "version": "v1", "created_at": time, "created_by": ADA, **new}
-    metadata = _canonical({**sidecar, "described": described, "form": "bytes", "manifest": manifest})
-    artifact = {"digest": manifest["digest"], "size_bytes": len(data), "files": 1, **new}
-    approval = {"request_id": "", "decision": "approve", "approver": GRACE, "decided_at": time, **new}
-    moved = {"type": "moved", "version": "1", "from_stage": "development", "to_stage": "production", **new}
-    reserved = {"type": "reserved", "version": "1", "label": "v1", "path": "versions/v1", "strategy": "automatic"}
-    registered = {"type": "registered", "version": "1", "metadata_digest": _sha256(metadata), "described": described}
-    for key, content in {
-        "registry.json": _canonical({"format": 1, "id": "0" * 32, "created_at": time, **new}),
-        "models/digits/versions/v1/artifact.bin": data,
-        "models/digits/versions/v1/metadata.json": metadata,
-    }.items():
-        path = folder / key
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    _write_log(folder, [{"type": "model_named", "model": "digits", **new}], time, new)
-    events = [{**reserved, **new}, {**registered, "artifact": artifact, **new}, {**moved, "approvals": [approval]}]
-    _write_log(folder / "models" / "digits", events, time, new)
-
-
-def _write_log(folder: Path, events: list[dict[str, Any]], time: str, new: dict[str, Any]) -> None:
-    previous = "sha256:" + "0" * 64
-    (folder / "log").mkdir(parents=True)
-    for number, event in enumerate(events, start=1):
-        record = {"format": 1, "number": number, "id": f"{number:032x}", "previous": previous, "time": time, **new}
-        data = _canonical({**record, "actor": ADA, "event": event})
-        (folder / "log" / f"{number:012d}.json").write_bytes(data)
-        previous = _sha256(data)
-
-
-def _canonical(value: Any) -> bytes:
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def _sha256(data: bytes) -> str:
-    return "sha256:" + hashlib.sha256(data).hexdigest()
-
-
-def refused(folder: Path) -> None:
-    """Write what must be refused: one folder a case, to be laid over the worked example, and what a call then names.
-
-    Only facts are expected of a message, keys and numbers: its wording may change, and these files may not.
-    """
-    example = folder / "worked-example" / "registry"
-    third, second = ((example / key).read_bytes() for key in (THIRD, SECOND))
-    moved = json.loads(third)
-    fourth = {**moved, "number": 4, "previous": _sha256(third), "event": {"type": "annotated", "version": "1"}}
-    whole = _canonical(fourth)
-
-    def event(**fields: Any) -> bytes:
-        return _canonical({**fourth, "event": fields})
-
-    for name, data, message in (
-        ("newer-format", _canonical({**fourth, "format": 1000}), "1000"),
-        ("unknown-event", event(type="dreamt", version="1"), FOURTH),
-        ("unknown-stage", event(**{**moved["event"], "to_stage": "Staging"}), FOURTH),
-        ("member-missing", _canonical({**fourth, "event": {"type": "annotated"}}), FOURTH),
-        ("duplicate-key", whole.replace(b'"number":4', b'"number":4,"number":4'), FOURTH),
-        ("not-a-number", whole.replace(b'"number":4', b'"n":NaN,"number":4'), FOURTH),
-        ("truncated", whole[:-20], FOURTH),
-        ("empty", b"", FOURTH),
-        ("byte-order-mark", b"\xef\xbb\xbf" + whole, FOURTH),
-    ):
-        _refused(folder / "refused" / name, {FOURTH: data}, LOOK, ("FormatError", message))
-
-    def broken(name: str, key: str, data: bytes, call: list[Any], message: str) -> None:
-        _refused(folder / "refused" / name, {key: data}, call, ("IntegrityError", message))
-
-    broken("wrong-number", FOURTH, whole.replace(b'"number":4', b'"number":5'), LOOK, FOURTH)
-    broken("broken-chain", SECOND, second.replace(b"0.97", b"0.98"), LOOK, "sha256:")
-    untold = event(type="guard_changed", guard=9)
-    broken("lost-guard", FOURTH, untold, ["promote", "digits", 1, "archived"], "9")
-    sidecar = (example / SIDECAR).read_bytes().replace(b"0.97", b"0.98")
-    broken("changed-sidecar", SIDECAR, sidecar, ["get_sidecar", "digits", 1], SIDECAR)
-    broken("changed-artifact", ARTIFACT, b"Hello\n", ["load_artifact", "digits", 1], ARTIFACT)
-    identity = (example / "registry.json").read_bytes().replace(b'"format": 1', b'"format": 1000')
-    newer = ("FormatError", "1000")
-    _refused(folder / "refused" / "newer-registry", {"registry.json": identity}, ["register", "digits"], newer)
-
-
-def _refused(place: Path, files: dict[str, bytes], call: list[Any], refusal: tuple[str, str]) -> None:
-    for key, data in files.items():
-        path = place / "registry" / key
-        path.parent.mkdir(parents=True)
-        path.write_bytes(data)
-    expected = {"call": call, "error": refusal[0], "message": refusal[1]}
-    (place / "expected.json").write_text(json.dumps(expected, indent=1) + "\n", encoding="utf-8")
-
-
-SECOND, THIRD, FOURTH = (f"models/digits/log/{number:012d}.json" for number in (2, 3, 4))
-SIDECAR, ARTIFACT = (f"models/digits/versions/v1/{name}" for name in ("metadata.json", "artifact.bin"))
-LOOK = ["list_versions", "digits"]
-
 SCENES: dict[str, Scene] = {
     "worked-example": worked_example,
     "basic": basic,
@@ -497,9 +584,12 @@ SCENES: dict[str, Scene] = {
     "long-logs-with-checkpoints": long_logs,
     "variants-and-endpoints": engines,
     "judged-engines": judged,
+    "rolled-out-endpoints": rolled_out,
     "crashed-registrations": crashed,
-    "unknown-fields": unknown_fields,
+    "unknown-fields": BY_HAND["unknown_fields"],
+    "unknown-settings": BY_HAND["unknown_settings"],
 }
+REFUSALS: dict[str, Scene] = {"refused": BY_HAND["refused"], "refused-endpoints": BY_HAND["refused_endpoints"]}
 
 
 def say(models: ModelRegistry) -> dict[str, Any]:
@@ -525,6 +615,11 @@ def say(models: ModelRegistry) -> dict[str, Any]:
         },
         "choices": {f"{name}:{label}": _plain(models.get_choice(name, label)) for name, label in each},
         "endpoints": [_plain(one) for one in models.list_endpoints()],
+        "history": {
+            one.name: [_plain(entry, "words") for entry in models.get_endpoint_history(one.name)]
+            for one in models.list_endpoints()
+        },
+        "runs": {name: [_plain(run) for run in models.get_runs(name)] for name in names},
     }
     plain: dict[str, Any] = json.loads(json.dumps(said))
     return plain
@@ -546,8 +641,8 @@ def _or_nothing(look: Callable[[], list[Any]]) -> list[Any]:
         return []
 
 
-def _plain(record: Any) -> dict[str, Any]:
-    plain: dict[str, Any] = record.model_dump(mode="json", exclude={"artifact_path"})
+def _plain(record: Any, *but: str) -> dict[str, Any]:
+    plain: dict[str, Any] = record.model_dump(mode="json", exclude={"artifact_path", *but})
     return plain
 
 
@@ -563,7 +658,8 @@ def make(name: str, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    for wanted in sys.argv[2:] or SCENES:
-        make(wanted, Path(sys.argv[1]))
-    if not sys.argv[2:]:
-        refused(Path(sys.argv[1]))
+    for asked in sys.argv[2:] or [*SCENES, *REFUSALS]:
+        if asked in REFUSALS:
+            REFUSALS[asked](Path(sys.argv[1]))
+        else:
+            make(asked, Path(sys.argv[1]))

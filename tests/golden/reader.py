@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "aliased": {"key": None},
     "annotated": {"description": None, "tags": None, "metrics": None, "measured_on": None, "key": None},
     "approval_asked": {"key": None},
-    "wanted": {"key": None},
+    "wanted": {"previous": 0, "key": None},
     "variant_chosen": {"key": None},
     "run_started": {
         "process": "",
@@ -39,7 +40,66 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "run_ended": {"version": None, "words": ""},
     "Approval": {"reason": "", "method": "asserted", "signature": None},
     "ApprovalRequest": {"expires_at": None, "registry": ""},
-    "Desired": {"variant": None, "target": "local", "why": ""},
+    "Desired": {
+        "variant": None,
+        "why_engine": "",
+        "target": "local",
+        "why": "",
+        "follows": None,
+        "canary": None,
+        "shadow": None,
+        "settings": None,
+    },
+    "Share": {"variant": None, "why_engine": ""},
+    "LocalSettings": {
+        "port": 0,
+        "workers": 2,
+        "engine_threads": 1,
+        "max_batch": 32,
+        "max_delay_ms": 0.0,
+        "max_concurrency": 256,
+        "timeout_s": 30.0,
+        "log_share": 0.0,
+    },
+    "TritonSettings": {
+        "grpc": "127.0.0.1:8001",
+        "http": None,
+        "model_name": None,
+        "instances": 1,
+        "device": "auto",
+        "max_batch": 32,
+        "max_delay_ms": 0.0,
+        "timeout_s": 120.0,
+        "compute_capability": None,
+        "tensorrt_version": None,
+    },
+    "VertexSettings": {
+        "image": "nvcr.io/nvidia/tritonserver:25.10-py3",
+        "machine_type": "n1-standard-4",
+        "accelerator_type": None,
+        "accelerator_count": 0,
+        "min_replicas": 1,
+        "max_replicas": 1,
+        "service_account": None,
+        "api_endpoint": None,
+        "timeout_s": 1800.0,
+        "compute_capability": None,
+        "tensorrt_version": None,
+    },
+    "SeenPart": {"golden": None},
+    "Observed": {
+        "format": 1,
+        "why_engine": "",
+        "server": None,
+        "golden": None,
+        "address": None,
+        "grpc": None,
+        "model_name": None,
+        "resources": {},
+        "parts": [],
+    },
+    "RunningServer": {"grpc": None},
+    "Parity": {"top1_agreement": None, "reason": ""},
     "EngineChoice": {"speedup": None, "baseline": [], "baseline_score": None, "judgement": None},
     "Latency": {"spread_ms": None, "threads": 1},
     "Guard": {
@@ -75,7 +135,40 @@ PARTS = {
     "EngineChoice": {"baseline": "Latency"},
     "guard_set": {"guard": "Guard"},
     "wanted": {"desired": "Desired"},
+    "served": {"parts": "SeenPart"},
+    "Desired": {"canary": "Share", "shadow": "Share", "settings": "settings"},
+    "SeenPart": {"golden": "Parity"},
+    "Observed": {"desired": "Desired", "server": "RunningServer", "golden": "Parity", "parts": "SeenPart"},
     "Description": {"metrics": "ModelMetrics"},
+}
+
+SETTINGS = {"local": "LocalSettings", "triton": "TritonSettings", "vertex": "VertexSettings"}
+WORDS = {
+    "Desired": {"target": set(SETTINGS)},
+    "SeenPart": {"role": {"stable", "canary", "shadow"}},
+    "TritonSettings": {"device": {"auto", "cpu", "gpu"}},
+}
+SHARE, DELAY, ABOVE_0, ONE_OR_MORE = (0, 1), (0, 1000), (sys.float_info.min, math.inf), (1, math.inf)
+BOUNDS: dict[str, dict[str, tuple[float, float]]] = {
+    "Share": {"share": SHARE},
+    "LocalSettings": {
+        **dict.fromkeys(("workers", "engine_threads", "max_batch", "max_concurrency"), ONE_OR_MORE),
+        "port": (0, 65535),
+        "max_delay_ms": DELAY,
+        "timeout_s": ABOVE_0,
+        "log_share": SHARE,
+    },
+    "TritonSettings": {
+        "instances": ONE_OR_MORE,
+        "max_batch": (0, math.inf),
+        "max_delay_ms": DELAY,
+        "timeout_s": ABOVE_0,
+    },
+    "VertexSettings": {
+        **dict.fromkeys(("min_replicas", "max_replicas"), ONE_OR_MORE),
+        "accelerator_count": (0, math.inf),
+        "timeout_s": ABOVE_0,
+    },
 }
 
 Json = dict[str, Any]
@@ -120,13 +213,26 @@ def complete(kind: str, value: Any) -> Any:
         return [complete(kind, one) for one in value]
     if value is None:
         return None
+    if kind == "settings":
+        kind = SETTINGS[value["kind"]]
     whole = {**copy.deepcopy(DEFAULTS.get(kind, {})), **value}
     if kind == "ModelMetrics":  # a number under a name of its own is a custom metric
         own = {name: whole.pop(name) for name in value if name not in DEFAULTS[kind] and is_number(value[name])}
         whole["custom"] = {**own, **whole["custom"]}
     for part, of in PARTS.get(kind, {}).items():
         whole[part] = complete(of, whole[part])
+    check(kind, whole)
     return whole
+
+
+def check(kind: str, whole: Json) -> None:
+    """Refuse a word that its set does not have, and a number out of its bounds."""
+    for name, words in WORDS.get(kind, {}).items():
+        if whole[name] not in words:
+            raise Damaged(f"{whole[name]} is no {name} of {kind}")
+    for name, (least, most) in BOUNDS.get(kind, {}).items():
+        if not is_number(whole[name]) or not least <= whole[name] <= most:
+            raise Damaged(f"{name} of {kind} is out of bounds: {whole[name]}")
 
 
 def is_number(value: Any) -> bool:
@@ -348,7 +454,7 @@ def measured(metrics: Json) -> Json:
 
 # ----------------------------------------------------------------------------------------------- an endpoint's log
 def no_endpoint() -> Json:
-    return {"generation": 0, "desired": None, "before": [], "keys": {}}
+    return {"generation": 0, "desired": None, "before": [], "keys": {}, "served": 0}
 
 
 def fold_endpoint(state: Json, event: Json, record: Json) -> None:
@@ -359,15 +465,29 @@ def fold_endpoint(state: Json, event: Json, record: Json) -> None:
             state.update(generation=record["number"], desired=event["desired"])
             if event["key"] is not None:
                 state["keys"][event["key"]] = record["number"]
+        case "served":
+            state.update(served=event["generation"])
+            if event["generation"] == state["generation"]:
+                state["before"] = []
         case "failed" if event["generation"] != state["generation"]:
             state["before"] = [earlier for earlier in state["before"] if earlier[0] != event["generation"]]
         case "failed":
             *before, last = state["before"] or [[0, None]]
             state.update(generation=last[0], desired=last[1], before=before)
         case "stopped":
-            state.update(generation=0, desired=None, before=[])
+            state.update(generation=0, desired=None, before=[], served=0)
         case unknown:
             raise Damaged(f"an event of a type that this program does not know: {unknown}")
+
+
+def read_endpoint(folder: Path) -> Json:
+    """Return the state of an endpoint, and as ``observed`` what was last seen serving, null if nothing was."""
+    state, last = read_log(folder, no_endpoint(), fold_endpoint, "endpoint/2")
+    path = folder / "observed.json"
+    observed = complete("Observed", parse(path)) if path.exists() else None
+    if observed is not None and observed["generation"] > last:
+        raise Damaged(f"{folder} was seen serving a generation that its log does not have")
+    return {**state, "observed": observed}
 
 
 # ---------------------------------------------------------------------------------------------------------- content
@@ -422,10 +542,7 @@ def read_registry(root: Path) -> Json:
         seen = {key: version for key, version in model["versions"].items() if version["status"] == "registered"}
         files = {key: check_content(folder / version["path"], version) for key, version in seen.items()}
         models[name] = {"last": last, "state": model, "registered": seen, "files": files}
-    endpoints = {
-        name: read_log(root / "endpoints" / name, no_endpoint(), fold_endpoint, "endpoint/1")[0]
-        for name in state["endpoints"]
-    }
+    endpoints = {name: read_endpoint(root / "endpoints" / name) for name in state["endpoints"]}
     return {"id": identity["id"], "root": state, "models": models, "endpoints": endpoints}
 
 

@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from registry import ModelRegistry, errors
+from registry.endpoints.desired import Desired, EndpointMachine, Stopped, Wanted
+from registry.log import EventLog
 
 HERE = Path(__file__).parent
 GOLDEN = sorted(path.parent for path in HERE.glob("format-*/*/expected.json"))
@@ -107,8 +109,13 @@ def _check_second_reader_agrees(folder: Path, said: dict[str, Any], *, then: boo
         holder = model["state"]["production"]
         label = None if holder is None else model["registered"][holder]["label"]
         assert label == said["production"].get(name)
-    endpoints = {one["name"]: (one["generation"], one["desired"]) for one in said["endpoints"]}
-    assert {name: (one["generation"], one["desired"]) for name, one in found["endpoints"].items()} == endpoints
+        if "runs" in said or not then:
+            _check_agrees([*model["state"]["runs"].values()], said["runs"][name], f"{name}.runs")
+    assert sorted(found["endpoints"]) == [one["name"] for one in said["endpoints"]]
+    for endpoint in said["endpoints"]:
+        seen = found["endpoints"][endpoint["name"]]
+        for part in ("generation", "desired", "observed"):
+            _check_agrees(*(_common if then else _both)(seen[part], endpoint[part]), f"{endpoint['name']}.{part}")
 
 
 def test_there_are_golden_registries() -> None:
@@ -243,9 +250,49 @@ def test_members_of_a_later_release_are_kept_through_checkpoints(tmp_path: Path)
     _check_second_reader_agrees(folder, _said(folder))
 
 
+def test_settings_of_a_later_release_are_kept_through_checkpoints(tmp_path: Path) -> None:
+    golden = HERE / "format-1.3" / "unknown-settings"
+    folder = _copy(golden, tmp_path)
+    log = EventLog(ModelRegistry(folder).store, "endpoints/main/", EndpointMachine())
+    (then,) = _expected(golden)["endpoints"]
+    again = Desired.model_validate_json(json.dumps(then["desired"]))
+    for _ in range(14):
+        log.append(lambda known: Wanted(desired=again, previous=known.state.generation), actor=ADA)
+    assert [path.name for path in folder.rglob("checkpoints/*.json")] == ["000000000016.json"]
+
+    (now,) = _said(folder)["endpoints"]
+
+    assert now["generation"] == 19
+    assert now["desired"] == then["desired"]
+    assert now["desired"]["settings"]["from_a_later_release"]["deep"] == [1, 2.5, "ü", None]
+    assert now["observed"]["desired"]["canary"]["from_a_later_release"] != {}
+    _check_second_reader_agrees(folder, _said(folder))
+
+
+def test_checkpoints_of_an_earlier_machine_are_folded_anew_and_replaced(tmp_path: Path) -> None:
+    folder = _copy(HERE / "format-1" / "variants-and-endpoints", tmp_path)
+    checkpoint = folder / "endpoints" / "main" / "checkpoints" / "000000000016.json"
+    before = checkpoint.read_bytes()
+    assert b'"machine":"endpoint/1"' in before
+    log = EventLog(ModelRegistry(folder).store, "endpoints/main/", EndpointMachine())
+
+    state = log.read().state
+
+    assert (state.generation, state.served, state.desired and state.desired.follows) == (18, 0, None)
+    assert checkpoint.read_bytes() == before, "looking has changed something"
+    for _ in range(14):
+        log.append(lambda known: Stopped() if known.number % 2 else Wanted(desired=_desired()), actor=ADA)
+    assert b'"machine":"endpoint/2"' in (checkpoint.parent / "000000000032.json").read_bytes()
+    _check_second_reader_agrees(folder, _said(folder))
+
+
+def _desired() -> Desired:
+    return Desired(model="digits", version="v1", metadata_digest="sha256:" + "0" * 64)
+
+
 @pytest.mark.parametrize("golden", REFUSED, ids=lambda golden: golden.name)
 def test_what_must_be_refused_is_refused_by_both_readers(golden: Path, tmp_path: Path) -> None:
-    folder = _copy(golden.parents[1] / "worked-example", tmp_path)
+    folder = _copy(HERE / "format-1" / "worked-example", tmp_path)
     shutil.copytree(golden / "registry", folder, dirs_exist_ok=True)
     before, expected = _content(folder), _expected(golden)
     verb, *arguments = expected["call"]
@@ -263,6 +310,9 @@ def test_what_must_be_refused_is_refused_by_both_readers(golden: Path, tmp_path:
     ("name", "file", "old", "new"),
     [
         ("1.2/long-logs-with-checkpoints", "models/digits/checkpoints/*32.json", b'"production":', b'"production" :'),
+        ("1.3/rolled-out-endpoints", "endpoints/main/checkpoints/*16.json", b'"served":9', b'"served":8'),
+        ("1.3/rolled-out-endpoints", "endpoints/vertex/log/*2.json", b"127.0.0.1", b"127.0.0.2"),
+        ("1.3/rolled-out-endpoints", "endpoints/triton/observed.json", b'"generation": 3', b'"generation": 30'),
         ("1.2/judged-engines", "models/digits/versions/v1/variants/judged-*/judgement.json", b"int8", b"fp16"),
         ("1.1/long-logs-with-checkpoints", "models/digits/log/*20.json", b'"canary"', b'"Canary"'),
         ("1/variants-and-endpoints", "models/digits/versions/v1/variants/*/model.onnx", b"engine", b"Engine"),
@@ -289,5 +339,16 @@ def test_the_second_reader_would_see_a_checkpoint_that_lies(tmp_path: Path) -> N
     path.write_bytes(json.dumps(header, separators=(",", ":")).encode()[:-1] + b',"state":' + lie + b"}")
     staging = ModelRegistry(folder).get_by_stage("staging")
     assert staging, "a reader that begins at the checkpoint believes it"
+
+    assert "another state" in _second_reader(folder).stderr
+
+
+def test_the_second_reader_would_see_a_checkpoint_of_an_endpoint_that_lies(tmp_path: Path) -> None:
+    folder = _copy(HERE / "format-1.3" / "rolled-out-endpoints", tmp_path)
+    path = folder / "endpoints" / "main" / "checkpoints" / "000000000016.json"
+    head, _, state = path.read_bytes().partition(b',"state":')
+    lie = state.removesuffix(b"}").replace(b'"served":9', b'"served":16')
+    header = {**json.loads(head + b"}"), "sha256": f"sha256:{hashlib.sha256(lie).hexdigest()}"}
+    path.write_bytes(json.dumps(header, separators=(",", ":")).encode()[:-1] + b',"state":' + lie + b"}")
 
     assert "another state" in _second_reader(folder).stderr
