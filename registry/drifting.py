@@ -6,7 +6,6 @@ from typing import Literal
 
 from registry.base import Record
 from registry.endpoints.desired import PRODUCTION, Desired, EndpointState, Observed
-from registry.endpoints.settings import LocalSettings
 from registry.endpoints.target import Counted
 from registry.errors import ApprovalRequired, EndpointNotFoundError, NotFoundError, PolicyFailed
 from registry.names import near
@@ -41,7 +40,7 @@ class Drifting(Reconciling):
     def get_drift(self, name: str | None = None) -> list[Drift]:
         """Return where endpoints are not what they should be; asks each target what it really serves.
 
-        An endpoint that another machine serves is judged by the registry alone.
+        An endpoint that another machine, or another user of this one, serves is judged by the registry alone.
 
         Args:
             name: One endpoint; all of them by default.
@@ -91,8 +90,10 @@ class Drifting(Reconciling):
                 f"generation {state.generation} ({desired.model}:{desired.version}) is wanted, and {seen} seen serving"
             )
             return [*found, Drift(endpoint=name, kind="unfinished", words=words, mend=mend)]
-        if self._is_of_another_machine(observed, desired):
-            return found
+        if self._is_served_elsewhere(name, observed):
+            down = observed.server is not None and observed.host == this_host() and not self._runs(observed)
+            words = f"{name}: the process that another user of this machine started for it has ended"
+            return [*found, *([Drift(endpoint=name, kind="down", words=words, mend="")] if down else [])]
         look = self._target(name, desired.place).look()
         kind: Literal["down", "other"] = "other" if look.running else "down"
         return [
@@ -132,11 +133,6 @@ class Drifting(Reconciling):
         if asked in metadata.aliases:
             return asked
         return PRODUCTION if metadata.stage is ModelStage.PRODUCTION else None
-
-    def _is_of_another_machine(self, observed: Observed | None, desired: Desired | None) -> bool:
-        wanted = desired or (None if observed is None else observed.desired)
-        local = wanted is not None and isinstance(wanted.place, LocalSettings)
-        return local and observed is not None and observed.host != this_host()
 
     def _runs(self, observed: Observed) -> bool | None:
         """Return whether the process that was seen serving runs; None where only its target could say."""

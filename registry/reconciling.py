@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from registry import clock
 from registry.bringing_up import BringingUp
-from registry.encoding import parse_record, readable_json
+from registry.encoding import parse_json, parse_record, readable_json
 from registry.endpoints.desired import (
     Desired,
     EndpointEvent,
@@ -22,7 +22,7 @@ from registry.endpoints.desired import (
 )
 from registry.endpoints.settings import LocalSettings, TargetSettings
 from registry.endpoints.target import Part, Rollout
-from registry.errors import ModelwayError
+from registry.errors import FormatError, ModelwayError
 from registry.events import DeployedAt
 from registry.log import EventLog, Snapshot
 from registry.state import ModelState
@@ -47,6 +47,9 @@ class Step(StrEnum):
     SETTLE = "settle"  # what serves no more is closed, and the model's log says where the version serves
 
 
+_ANSWERS = {Step.ROUTE, Step.OBSERVE, Step.SETTLE}
+
+
 class Superseded(Exception):  # noqa: N818 - not an error: somebody wants something newer
     """Another generation was wanted while this one was brought up."""
 
@@ -58,11 +61,17 @@ class Reconciling(BringingUp):
         return EventLog(self.store, f"endpoints/{name}/", EndpointMachine())
 
     def _observed(self, name: str) -> Observed | None:
+        """Return what was last seen of an endpoint; None also where its writer died halfway: it is observed again."""
         key = f"endpoints/{name}/observed.json"
         try:
-            return parse_record(Observed, self.store.read(key), self.store.address(key))
+            data = self.store.read(key)
         except FileNotFoundError:
             return None
+        try:
+            parse_json(data, key)
+        except FormatError:
+            return None
+        return parse_record(Observed, data, self.store.address(key))
 
     @contextmanager
     def _alone(self, endpoint: str, settings: TargetSettings) -> Iterator[None]:
@@ -95,12 +104,15 @@ class Reconciling(BringingUp):
                 state = log.read().state  # what was wanted while another process brought something up
                 if state.desired is None or (refusal is None and self._serves(endpoint, state)):
                     break
+                step: Step | None = None
                 try:
-                    yield from self._bring_up(endpoint, log, state.generation, state.desired, actor=actor)
+                    for step in self._bring_up(endpoint, log, state.generation, state.desired, actor=actor):
+                        yield step
                 except Superseded:
                     continue
                 except ModelwayError as error:
-                    if refusal is not None or state.proven:
+                    # What answers already is brought to its end by the next one, not taken back.
+                    if refusal is not None or state.proven or step in _ANSWERS:
                         raise (refusal or error) from (error if refusal else None)
                     refusal = error
                     self._write_off(endpoint, log, state.generation, state.desired, str(error), actor=actor)
@@ -140,8 +152,8 @@ class Reconciling(BringingUp):
         self.store.replace(f"endpoints/{endpoint}/observed.json", readable_json(observed))
         log.append(lambda known: plan_served(known.state, observed), actor=actor or self.actor)
         yield Step.OBSERVE
-        if before is not None and self._elsewhere(before, desired):
-            self._target(endpoint, before.desired.place).stop()
+        if before is not None:
+            self._end_other(endpoint, before, observed)
         target.collect(rollout)
         for part in rollout.parts:
             self._tell_model(part, endpoint, generation, actor=actor)
@@ -160,7 +172,7 @@ class Reconciling(BringingUp):
         """Write down that a generation failed; where nothing of the endpoint serves, what it left behind is ended."""
         log.append(lambda known: plan_failed(known.state, generation, reason), actor=actor or self.actor)
         before = self._observed(endpoint)
-        if before is None or self._elsewhere(before, desired):
+        if before is None or _address(before.desired.place) != _address(desired.place):
             with suppress(ModelwayError):  # why it failed is what the caller has to hear
                 self._target(endpoint, desired.place).stop()
 
@@ -227,19 +239,34 @@ class Reconciling(BringingUp):
         """Let nothing of an endpoint serve; what was seen serving is forgotten last, so that this can be repeated."""
         observed = self._observed(endpoint)
         settings = LocalSettings() if observed is None else observed.desired.place
-        here = observed is None or observed.host == this_host()
-        if not isinstance(settings, LocalSettings) or here:
-            with self._alone(endpoint, settings):
-                self._target(endpoint, settings).stop()
+        with self._alone(endpoint, settings):
+            self._target(endpoint, settings).stop()
         if observed is not None:
+            self._end_process(observed)
             self.store.delete(f"endpoints/{endpoint}/observed.json")
 
-    def _elsewhere(self, before: Observed, desired: Desired) -> bool:
-        """Return whether what served until now did so at another place, which this machine can reach."""
-        old, new = before.desired.place, desired.place
-        if isinstance(old, LocalSettings):
-            return before.host == this_host() and not isinstance(new, LocalSettings)
-        return _address(old) != _address(new)
+    def _end_other(self, endpoint: str, before: Observed, now: Observed) -> None:
+        """End what served until now, where that was another process or at another place."""
+        if before.server is not None and now.server is not None:
+            if before.server.instance != now.server.instance:
+                self._end_process(before)
+        elif _address(before.desired.place) != _address(now.desired.place):
+            self._target(endpoint, before.desired.place).stop()
+            self._end_process(before)
+
+    def _end_process(self, observed: Observed) -> None:
+        """End a process of this machine, also one that another user's deployment has started in a folder of its own."""
+        if observed.server is not None and observed.host == this_host():
+            from registry.endpoints.process import stop_server
+
+            stop_server(observed.server)
+
+    def _is_served_elsewhere(self, endpoint: str, observed: Observed | None) -> bool:
+        """Return whether another machine, or another user of this one, runs the process of a local endpoint."""
+        if observed is None or observed.server is None:
+            return False
+        here = observed.server.log_path.parent == self._local_folder(endpoint)
+        return observed.host != this_host() or not here
 
 
 def _address(settings: TargetSettings) -> dict[str, object]:

@@ -194,8 +194,8 @@ class Serving(Drifting):
             ModelwayError: It could not be brought up.
         """
         endpoint = self.get_endpoint(name)
-        if self._is_of_another_machine(endpoint.observed, endpoint.desired):
-            return []
+        if self._is_served_elsewhere(name, endpoint.observed):
+            return []  # whoever serves it brings it after
         drifts = self.get_drift(name)
         if not drifts:
             deque(self._converge(name, actor=actor), maxlen=0)  # it may have been left before its last step

@@ -152,8 +152,8 @@ class Service:
             parameters: Names of what the caller wants to be loaded otherwise than the file says, all refused.
 
         Raises:
-            ProtocolError: No right (401), a parameter or something that cannot be opened (400), a model that the file
-                does not list (404), or an older generation than the one served (409). Nothing was changed.
+            ProtocolError: No right (401), a parameter or something that cannot be opened (400), or a model that the
+                file does not list (404). Nothing was changed.
         """
         await self._control.load(model, token, parameters=parameters)
 

@@ -62,8 +62,8 @@ class Control:
             parameters: Names of what the caller wants to be loaded otherwise than the file says, all refused.
 
         Raises:
-            ProtocolError: No right (401), a parameter or something that cannot be opened (400), a model that the file
-                does not list (404), or an older generation than the one served (409). Nothing was changed.
+            ProtocolError: No right (401), a parameter or something that cannot be opened (400), or a model that the
+                file does not list (404). Nothing was changed.
         """
         self._check(token)
         if parameters:
@@ -115,12 +115,6 @@ class Control:
         models = read_models(self._config.models_file)
         if model not in {served.model for served in models.versions}:
             raise ProtocolError(f"no model {model[:80]!r} in the models file", status=404)
-        if models.generation < self.catalog.generation:
-            raise ProtocolError(
-                f"generation {self.catalog.generation} is served, and the models file has an older one, "
-                f"{models.generation}",
-                status=409,
-            )
         return models
 
     def _opened(self, models: ServedModels) -> Catalog:

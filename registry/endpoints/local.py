@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from typing_extensions import override
 
 from registry.endpoints.client import ControlClient, InferenceClient
-from registry.endpoints.process import find_server, start_server, stop_server
+from registry.endpoints.process import find_server, start_server, stop_server, wait_for_answer
 from registry.endpoints.serving import (
     CANDIDATE,
     RunningServer,
@@ -37,7 +37,6 @@ from registry.errors import EndpointError
 SERVED = ("onnxruntime", "openvino")
 """The backends that a local endpoint opens engines of."""
 
-_CONFLICT = 409
 _KEPT_FOR_LIFE = ("port", "workers", "engine_threads", "max_batch", "max_delay_ms", "max_concurrency", "timeout_s")
 
 
@@ -83,6 +82,9 @@ class LocalTarget(Target):
     @override
     def load(self, rollout: Rollout) -> None:
         running = self._find()
+        if running is None:
+            # One that is only slow must not get a second beside it; one that hangs has to let go of the port.
+            running = wait_for_answer(self._state_file, log_path=self._log_path)
         if running is None or self._differs():
             # A change of settings needs another process; the port stays, so the old one has to let go of it first.
             port = self._last_port() if self._settings.port == 0 else self._settings.port
@@ -122,7 +124,8 @@ class LocalTarget(Target):
 
     @override
     def stop(self, *, forget: bool = True) -> None:
-        if (running := self._find()) is not None:
+        running = self._find() or wait_for_answer(self._state_file, log_path=self._log_path)
+        if running is not None:
             stop_server(running)
         if not forget:
             return
@@ -170,13 +173,17 @@ class LocalTarget(Target):
     def _models_file(self) -> Path:
         return self._folder / "models.json"
 
+    @property
+    def _log_path(self) -> Path:
+        return self._folder / "server.log"
+
     def _find(self) -> RunningServer | None:
-        return find_server(self._state_file, log_path=self._folder / "server.log")
+        return find_server(self._state_file, log_path=self._log_path)
 
     def _server(self) -> RunningServer:
         if (running := self._find()) is None:
             raise EndpointError(
-                f"the process of endpoint {self._endpoint!r} has ended; {self._folder / 'server.log'} says why. "
+                f"the process of endpoint {self._endpoint!r} has ended; {self._log_path} says why. "
                 f"Run `modelway endpoints reconcile {self._endpoint}`."
             )
         return running
@@ -257,13 +264,9 @@ class LocalTarget(Target):
         try:
             with self._control() as control:
                 control.load(models.versions[0].model)
-        except ProtocolError as error:
-            if error.status != _CONFLICT:
-                self._write(before)  # what serves on is what the file says, also for a process that starts again
-                raise
-            # It serves a generation that was given up after its requests had been routed: only a new process goes back.
-            stop_server(self._server())
-            self._start(self._last_port())
+        except ProtocolError:
+            self._write(before)  # what serves on is what the file says, also for a process that starts again
+            raise
 
     def _compare(self, part: Part, samples: Samples, address: str) -> Parity:
         inputs, outputs = samples

@@ -57,12 +57,34 @@ def find_server(state_file: Path, *, log_path: Path) -> RunningServer | None:
 
     This is how a server is found again whose starter died before it could write down what it had started.
     """
+    found = _named_in(state_file, log_path)
+    return found if found is not None and _instance_at(found.url) == found.instance else None
+
+
+def wait_for_answer(state_file: Path, *, log_path: Path, timeout_s: float = 10.0) -> RunningServer | None:
+    """Return the process that a state file tells of once it answers; one that does not is ended, and None returned.
+
+    Only a process that was started as our server from this very folder is ever ended.
+    """
+    began = time.monotonic()
+    while (found := _named_in(state_file, log_path)) is not None and _serves_from(found, state_file.parent):
+        if _instance_at(found.url) == found.instance:
+            return found
+        if time.monotonic() - began >= timeout_s:
+            stop_server(found)
+            return None
+        time.sleep(_POLL_S)
+    return None
+
+
+def _named_in(state_file: Path, log_path: Path) -> RunningServer | None:
+    """Return the process that a state file names, which may be another one by now."""
     try:
         state = ServerState.model_validate_json(state_file.read_bytes())
         create_time = psutil.Process(state.pid).create_time()
     except (FileNotFoundError, ValidationError, psutil.NoSuchProcess):
         return None
-    found = RunningServer(
+    return RunningServer(
         pid=state.pid,
         create_time=create_time,
         url=state.url,
@@ -70,7 +92,14 @@ def find_server(state_file: Path, *, log_path: Path) -> RunningServer | None:
         instance=state.instance,
         log_path=log_path.absolute(),
     )
-    return found if _instance_at(state.url) == state.instance else None
+
+
+def _serves_from(running: RunningServer, folder: Path) -> bool:
+    process = find_process(running.pid, running.create_time)
+    try:
+        return process is not None and str(folder.absolute() / "server.json") in process.cmdline()
+    except psutil.Error:
+        return False
 
 
 def find_process(pid: int, create_time: float) -> psutil.Process | None:

@@ -148,10 +148,6 @@ def _other_model(place: Place, _: Path) -> None:
     place.write(served("other", "v1", place.engines["first"]))
 
 
-def _older(place: Place, _: Path) -> None:
-    place.write(place.v2, generation=6)
-
-
 @pytest.mark.parametrize(
     ("spoil", "status", "reason"),
     [
@@ -161,7 +157,6 @@ def _older(place: Place, _: Path) -> None:
         (_no_file, 400, "is no file of models to serve"),
         (_no_json, 400, "is no file of models to serve"),
         (_other_model, 404, "no model 'iris' in the models file"),
-        (_older, 409, "generation 7 is served, and the models file has an older one, 6"),
     ],
 )
 def test_a_load_that_fails_says_why_and_leaves_what_serves_as_it_was(
