@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -10,11 +11,13 @@ import numpy as np
 import pytest
 import tritonclient.http as triton
 from prometheus_client.parser import text_string_to_metric_families
-from served_models import served
+from served_models import list_models, served
 
+from registry.endpoints.answering import Service
 from registry.endpoints.client import InferenceClient
 from registry.endpoints.labels import AnsweredClasses, Label, Labels, classes_in
 from registry.endpoints.process import start_server, stop_server
+from registry.endpoints.protocol import InferenceRequest, WantedOutput
 from registry.endpoints.statistics import LATENCY_BUCKETS_MS, Counters
 from registry.endpoints.tensors import ProtocolError
 
@@ -158,6 +161,44 @@ def test_labels_that_are_none_are_refused_and_nothing_is_counted(
     assert asking.statistics("iris", version="1")[0]["modelway"]["labelled"] == 0
     assert asking.tell_labels("iris", {"a": 1}) == 1
     assert httpx.post(f"{fresh.url}/v2/models/other/labels", json={"labels": []}).status_code == 404
+
+
+def test_counters_belong_to_an_engine_under_a_version(
+    tmp_path: Path, engines: dict[str, Path], config_for: Callable[..., ServerConfig]
+) -> None:
+    first = served("iris", "v1", engines["first"])
+    candidate = served("iris", "v2", engines["second"], role="candidate")
+    config = config_for(tmp_path, first, candidate)
+    service = Service(config, token="t")  # noqa: S106 - guards nothing here
+
+    def counted() -> dict[str, int]:
+        return {one["version"]: one["modelway"]["requests"] for one in service.statistics("iris")}
+
+    async def roll_out() -> list[dict[str, int]]:
+        found = []
+        for generation, versions in enumerate(
+            [
+                (first, candidate),
+                (
+                    first.model_copy(update={"share": 0.5}),
+                    candidate.model_copy(update={"role": "canary", "share": 0.5}),
+                ),
+                (served("iris", "v1", engines["second"]),),
+            ],
+            start=7,
+        ):
+            list_models(config, *versions, generation=generation)
+            await service.load("iris", "t")
+            for address in service.catalog.numbers_of("iris"):
+                asked = InferenceRequest(None, {"x": SAMPLES}, (WantedOutput("probabilities", binary=True),))
+                await service.answer(service.named("iris", address), asked)
+            found.append(counted())
+        return found
+
+    asked = asyncio.run(roll_out())
+    service.close()
+    # The probe of a candidate is none of the canary's requests, and v1 with another engine is another thing.
+    assert asked == [{"1": 1, "candidate": 1}, {"1": 2, "2": 1}, {"1": 1}]
 
 
 def _remembered(classes: AnsweredClasses, name: str, found: list[int]) -> Counters:
