@@ -65,12 +65,25 @@ class Place:
             return client.metadata()
 
 
-@pytest.fixture
-def place(tmp_path: Path, engines: dict[str, Path], config_for: Callable[..., ServerConfig]) -> Iterator[Place]:
-    config = config_for(tmp_path, served("iris", "v1", engines["first"]), grpc=False)
-    running = start_server(config, folder=tmp_path)
+@pytest.fixture(scope="module")
+def one_process(
+    tmp_path_factory: pytest.TempPathFactory, engines: dict[str, Path], config_for: Callable[..., ServerConfig]
+) -> Iterator[Place]:
+    """The one process of all these tests, which is what it is made for."""
+    folder = tmp_path_factory.mktemp("one process")
+    config = config_for(folder, served("iris", "v1", engines["first"]), grpc=False)
+    running = start_server(config, folder=folder)
     yield Place(config, running, engines)
     stop_server(running)
+
+
+@pytest.fixture
+def place(one_process: Place) -> Place:
+    """That process with v1 of iris, opened anew, in generation 7."""
+    with ControlClient(one_process.running.url, one_process.token) as control:
+        control.unload("iris")
+    one_process.load(one_process.v1, generation=7)
+    return one_process
 
 
 def test_a_load_swaps_the_version_in_the_same_process_at_the_same_port(place: Place) -> None:
