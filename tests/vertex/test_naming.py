@@ -5,19 +5,24 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
+from hypothesis import settings as profile
 from hypothesis import strategies as st
 from vertex_parts import REGISTRY
 
 from registry.endpoints.settings import VertexSettings
 from registry.endpoints.vertex import naming
 from registry.errors import EndpointError
+from registry.versions import label_of
 
+_PATIENT = profile(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # the machine may be busy
 _SETTINGS = VertexSettings(project="acme", region="europe-west4", staging="gs://bucket")
 _NAMES = st.from_regex(r"[a-z](?:[a-z0-9]|[-_](?=[a-z0-9])){0,62}", fullmatch=True)
-_LABELS = st.from_regex(r"v?(0|[1-9][0-9]{0,3})(\.(0|[1-9][0-9]{0,3})){2}(-[a-zA-Z0-9.-]{1,20})?|v[1-9][0-9]{0,3}")
+_SEMANTIC = r"v?(0|[1-9][0-9]{0,3})(\.(0|[1-9][0-9]{0,3})){2}(-[1-9a-zA-Z][0-9a-zA-Z-]{0,9}(\.[1-9a-zA-Z-]{1,9}){0,3})?"
+_LABELS = st.from_regex(_SEMANTIC, fullmatch=True) | st.integers(1, 10**9 - 1).map("v{}".format)
 
 
+@_PATIENT
 @given(_NAMES)
 def test_every_name_gives_ids_that_vertex_takes(name: str) -> None:
     model = naming.last_part(naming.model_name(_SETTINGS, REGISTRY, name))
@@ -27,8 +32,10 @@ def test_every_name_gives_ids_that_vertex_takes(name: str) -> None:
     assert model != naming.last_part(naming.model_name(_SETTINGS, "ab" * 16, name))
 
 
+@_PATIENT
 @given(_LABELS)
 def test_every_label_gives_aliases_that_vertex_takes(label: str) -> None:
+    assert label_of(label) == label
     for alias in (naming.version_alias(label), naming.upload_alias(label, {"artifact_uri": "gs://somewhere"})):
         assert re.fullmatch(r"[a-z][a-zA-Z0-9-]{0,126}[a-z0-9]", alias)
 
