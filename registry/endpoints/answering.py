@@ -80,7 +80,7 @@ class Service:
         self._control = Control(config, token=token)
         self._workers = Workers(config)
         self._random = random.Random()  # noqa: S311 - splits traffic, guards nothing
-        self._copies = 0
+        self._copies = self._copied = 0  # requests under way to shadows, and the bytes of their inputs
         self.slots = Slots(config.max_concurrency)
 
     @property
@@ -218,7 +218,8 @@ class Service:
 
     def _copy_to(self, shadow: LoadedVersion, asking: _Asking) -> None:
         # What a slow shadow cannot take is not copied: it must not pile up behind those who wait for an answer.
-        full = self._copies >= self.config.max_concurrency
+        size = sum(array.nbytes for array in asking.asked.inputs.values())
+        full = self._copies >= self.config.max_concurrency or self._copied + size > self.config.limits.max_body_bytes
         if full or self._random.random() >= shadow.served.share:
             return
         copy = replace(asking, loaded=shadow)
@@ -230,11 +231,15 @@ class Service:
         every = tuple(spec.name for spec in shadow.contract.outputs)
         future, timer = self._submit(shadow, copy.asked.inputs, every)
         self._copies += 1
-        future.add_done_callback(functools.partial(self._drop_answer, copy, timer))
+        self._copied += size
+        future.add_done_callback(functools.partial(self._drop_answer, copy, size, timer))
 
-    def _drop_answer(self, copy: _Asking, timer: asyncio.TimerHandle, future: asyncio.Future[dict[str, Array]]) -> None:
+    def _drop_answer(
+        self, copy: _Asking, size: int, timer: asyncio.TimerHandle, future: asyncio.Future[dict[str, Array]]
+    ) -> None:
         timer.cancel()
         self._copies -= 1
+        self._copied -= size
         if isinstance(error := future.exception(), ProtocolError):
             self._failed(copy, error)
         else:

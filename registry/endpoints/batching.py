@@ -68,7 +68,8 @@ class Lane:
 
     All but ``run`` belongs to the event loop's thread. ``run`` is called from any, and at most turns ``together`` off.
     ``computes_in_caller`` says that a run is computed by the thread that asks for it, ``same_first_axis`` that nothing
-    is known against the first axis being the samples, of inputs and outputs alike.
+    is known against the first axis being the samples, of inputs and outputs alike; ``background`` that nobody waits for
+    its answers.
     """
 
     name: str
@@ -81,6 +82,7 @@ class Lane:
     queued: bool = False
     delayed: bool = False
     stalled: bool = False
+    background: bool = False
     run_ns: float = float("inf")
     run_elements: float = 1.0
     checks_left: int = _CHECKED_BATCHES

@@ -144,11 +144,14 @@ def open_catalog(models: ServedModels, *, engine_threads: int, known: Catalog | 
     for served in models.versions:
         if served.opened_as not in lanes:
             lanes[served.opened_as] = open_lane(served, engine_threads=engine_threads)
-    versions = (
+    versions = tuple(
         LoadedVersion(served, lanes[served.opened_as], counters.get(_counted_as(served)) or Counters())
         for served in models.versions
     )
-    return Catalog(tuple(versions), models.generation)
+    answering = {served.opened_as for served in models.versions if served.role != "shadow"}
+    for loaded in versions:
+        loaded.lane.background = loaded.served.opened_as not in answering
+    return Catalog(versions, models.generation)
 
 
 def _counted_as(served: ServedVersion) -> tuple[str, ...]:

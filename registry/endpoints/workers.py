@@ -69,7 +69,7 @@ class Workers:
             if self._awaits_company(lane):
                 continue
             quick = lane.is_quick(_QUICK_NS, self._max_batch)
-            if (quick or self._free) and (requests := lane.take(self._max_batch)):
+            if (quick or self._has_thread_for(lane)) and (requests := lane.take(self._max_batch)):
                 if quick:
                     ran = _run(lane, requests)
                     lane.keep_off_the_loop(ran, _STALL_NS)
@@ -80,8 +80,12 @@ class Workers:
             if lane.waiting:
                 lane.queued = True
                 self._lanes.append(lane)
-                if quick or self._free:
+                if quick or self._has_thread_for(lane):
                     self._call()
+
+    def _has_thread_for(self, lane: Lane) -> bool:
+        # A slow shadow on every thread would keep those waiting who want an answer: one is left for them.
+        return self._free > (1 if lane.background and self._all > 1 else 0)
 
     def _awaits_company(self, lane: Lane) -> bool:
         if not (self._max_delay_ns and lane.together and lane.waiting):

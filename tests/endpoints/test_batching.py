@@ -15,6 +15,7 @@ from served_models import served
 
 from registry.endpoints.answering import Logged, Service
 from registry.endpoints.protocol import InferenceRequest, WantedOutput
+from registry.endpoints.serving import Limits
 from registry.endpoints.tensors import ProtocolError
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ def test_a_request_waits_for_company_no_longer_than_it_may(opened: Callable[...,
 
 def test_an_engine_that_once_took_long_is_kept_off_the_event_loop(opened: Callable[..., Service]) -> None:
     service = opened("patient")
-    long = {"turns": np.array([20_000])}
+    long = {"turns": np.array([100_000])}
     lane = service.named("m").lane
 
     async def longest_stop() -> float:
@@ -258,7 +259,7 @@ def _logged(service: Service) -> Iterator[list[Logged]]:
 
 def test_a_late_request_ends_and_those_that_wait_behind_it_do_too(opened: Callable[..., Service]) -> None:
     service = opened("patient", timeout_s=0.3, workers=1, max_batch=1)
-    long, short = {"turns": np.array([60_000])}, {"turns": np.array([1])}
+    long, short = {"turns": np.array([300_000])}, {"turns": np.array([1])}
     began = time.perf_counter()
     with _logged(service) as logged:
         found = _ask_all(service, [long, short])
@@ -279,6 +280,29 @@ def test_too_many_at_once_are_refused_and_the_next_ones_answered(opened: Callabl
     assert "3 requests are under way, and no more are taken" in str(found[-1])
     assert service.slots.refused == 2
     assert isinstance(_ask_all(service, [one])[0], dict)
+
+
+def test_a_slow_shadow_keeps_nobody_waiting_and_holds_no_more_than_one_bodys_memory(
+    tmp_path: Path, engines: dict[str, Path], config_for: Callable[..., ServerConfig]
+) -> None:
+    hasty, patient = served("m", "v1", engines["hasty"]), served("m", "v2", engines["patient"], role="shadow")
+    config = config_for(tmp_path, hasty, patient, workers=2, max_batch=1, limits=Limits(max_body_bytes=40))
+    service = Service(config, token="t")  # noqa: S106 - guards nothing here
+    shadow = service.named("m", "2").lane
+    service.named("m").lane.stalled = True  # it needs a thread, as a larger model would
+
+    async def ask() -> float:
+        began = time.perf_counter()
+        for _ in range(20):
+            await _ask(service, {"turns": np.array([100_000])})
+            assert len(shadow.waiting) <= 5  # inputs of 8 bytes each
+        return time.perf_counter() - began
+
+    took_s = asyncio.run(ask())
+    assert service.computes
+    assert service.statistics("m", "2")[0]["modelway"]["requests"] == 0
+    service.close()
+    assert took_s < 1.0  # the shadow takes twice as long for each of them
 
 
 def test_the_log_is_told_of_every_request(opened: Callable[..., Service]) -> None:
