@@ -86,6 +86,7 @@ def test_a_version_that_is_kept_stays_deployed_and_the_way_back_is_one_request(
     bring_up(target(), rollout(1, part(1)))
     bring_up(target(), rollout(2, part(2), keep=(1,)))
     assert deployed(vertex) == {"digits:v1": 0, "digits:v2": 100}
+    assert target().look().shares == {2: 1.0}
     before = len(vertex.changes)
     bring_up(target(), rollout(3, part(1), keep=(2,)))
     assert vertex.changes[before:] == ["PATCH endpoints/digits"]
@@ -246,6 +247,7 @@ def test_look_tells_shares_and_the_digests_of_the_engines(target: Targets) -> No
     assert seen.shares == {1: 0.75, 2: 0.25}
     assert {len(digest) for digest in seen.digests.values()} == {64}
     assert seen.digests[1] != seen.digests[2]
+    assert seen.words == ""
     assert target().count() == {}
 
 

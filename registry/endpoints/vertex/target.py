@@ -239,12 +239,15 @@ class VertexTarget(Target):
             if (number := number_of(address)) is None:
                 strangers.append(str(deployed.display_name or deployed.id))
                 continue
-            shares[number] = shares.get(number, 0.0) + split.get(deployed.id, 0) / WHOLE
+            if deployed.id in split:  # the others are kept for the way back
+                shares[number] = shares.get(number, 0.0) + split[deployed.id] / WHOLE
             staged = self._staging.staged_at(address, number)
             if staged is not None and (number not in digests or deployed.id in split):
                 digests[number] = staged.digest
         words = f"deployed there by somebody else: {', '.join(strangers)}" if strangers else ""
-        return Look(running=bool(split), shares=shares, digests=digests, words=words or _words(split))
+        return Look(
+            running=bool(split), shares=shares, digests=digests, words=words or ("" if split else _words(split))
+        )
 
     def _address(self, deployed: Any) -> str:
         """Return the folder that a deployed model was made from, nothing where that version is gone."""
