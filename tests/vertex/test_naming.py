@@ -12,6 +12,7 @@ from vertex_parts import REGISTRY
 
 from registry.endpoints.settings import VertexSettings
 from registry.endpoints.vertex import naming
+from registry.endpoints.vertex.service import Service
 from registry.errors import EndpointError
 from registry.versions import label_of
 
@@ -61,3 +62,9 @@ def test_a_folder_that_is_not_ours_tells_no_number() -> None:
     ours = f"gs://bucket/serving/{REGISTRY}/digits/12/{'ab' * 16}"
     assert naming.number_of(ours) == naming.number_of(f"{ours}/") == 12
     assert naming.number_of("gs://bucket/models/12") is None
+
+
+def test_the_service_is_asked_at_the_address_of_its_region_over_https() -> None:
+    assert Service(_SETTINGS).url == "https://europe-west4-aiplatform.googleapis.com"
+    other = _SETTINGS.model_copy(update={"api_endpoint": "europe-west4-aiplatform.p.googleapis.com"})
+    assert Service(other).url == "https://europe-west4-aiplatform.p.googleapis.com"

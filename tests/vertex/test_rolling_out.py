@@ -11,7 +11,7 @@ import pytest
 from emulators import Emulator
 from small_network import CLASSES, FEATURES, answers
 from vertex_fake import FakeVertex, Fault
-from vertex_parts import GOLDEN, bring_up, part, rollout
+from vertex_parts import GOLDEN, SIGNATURE, bring_up, part, rollout
 
 from registry.endpoints.vertex import VertexTarget
 from registry.errors import EndpointError
@@ -209,6 +209,14 @@ def test_a_version_that_answers_with_errors_is_put_back(vertex: FakeVertex, targ
     vertex.faults.append(Fault("INTERNAL", match=":rawPredict", times=99, words="CUDA error"))
     with pytest.raises(EndpointError, match=r"CUDA error.* The traffic was put back: 100 % to 10\."):
         place.route(wanted)
+    assert deployed(vertex) == {"digits:v1": 100, "digits:v2": 0}
+
+
+def test_a_container_that_refuses_the_samples_is_told_in_its_own_words(vertex: FakeVertex, target: Targets) -> None:
+    bring_up(target(), rollout(1, part(1)))
+    other = Signature(inputs=(TensorSpec(name="z", dtype="float32", shape=(-1, FEATURES)),), outputs=SIGNATURE.outputs)
+    with pytest.raises(EndpointError, match=r"\(INVALID_ARGUMENT\): .*'?z'?.* The traffic was put back"):
+        bring_up(target(), rollout(2, replace(part(2), signature=other)))
     assert deployed(vertex) == {"digits:v1": 100, "digits:v2": 0}
 
 

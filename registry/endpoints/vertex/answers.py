@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from registry.errors import EndpointError
 
@@ -75,7 +76,7 @@ def of_exception(error: Exception, asked: Asked) -> VertexError:
     from google.auth.exceptions import GoogleAuthError, TransportError
 
     if isinstance(error, GoogleAPICallError):
-        return refusal(*_said(error), asked)
+        return refusal(*_told(error.response, error.code, str(error.message)), asked)
     if isinstance(error, GoogleAuthError) and not isinstance(error, TransportError):
         return VertexError(
             f"Vertex AI was not asked to {asked.words}, because there are no credentials: {_line(str(error))} "
@@ -89,18 +90,23 @@ def of_exception(error: Exception, asked: Asked) -> VertexError:
     )
 
 
-def _said(error: Exception) -> tuple[str, str]:
-    """Return the canonical status of a client error, and the service's own words.
+def of_response(response: Any, asked: Asked) -> VertexError:
+    """Return what an HTTP answer says that is none of 200."""
+    return refusal(*_told(response, response.status_code, response.text), asked)
+
+
+def _told(response: Any, code: int | None, words: str) -> tuple[str, str]:
+    """Return the canonical status of a refusal and the service's own words, or those of the container behind it.
 
     One HTTP status stands for several: 400 for an invalid argument and for a state that does not allow it, 409 for what
     exists and for what was aborted. The word is in the body, which Google's client leaves on the response alone.
     """
-    status = _BY_HTTP.get(int(getattr(error, "code", 0) or 0), "UNKNOWN")
+    status = _BY_HTTP.get(code or 0, "UNKNOWN")
     try:
-        told = error.response.json()["error"]  # type: ignore[attr-defined]
-        return str(told.get("status") or status), str(told["message"])
+        told = response.json()["error"]
+        return (status, told) if isinstance(told, str) else (str(told.get("status") or status), str(told["message"]))
     except (AttributeError, KeyError, TypeError, ValueError):
-        return status, str(getattr(error, "message", error))
+        return status, words
 
 
 def refusal(status: str, said: str, asked: Asked) -> VertexError:

@@ -135,18 +135,18 @@ class Service:
         Raises:
             VertexError: No answer, or one that is none of 200.
         """
-        from google.api_core.exceptions import from_http_response
-
         asked = self._asked(f"answer at {name}", "aiplatform.endpoints.predict")
 
         def send() -> Any:
             url = f"{self.url}/v1/{name}:rawPredict"
-            answer = self._session.post(url, data=body, headers={"Content-Type": content_type}, timeout=_REQUEST_S)
-            if not answer.ok:
-                raise from_http_response(answer)  # type: ignore[no-untyped-call]
+            return self._session.post(url, data=body, headers={"Content-Type": content_type}, timeout=_REQUEST_S)
+
+        def accepted() -> Any:
+            if not (answer := self._ask(asked, send)).ok:
+                raise answers.of_response(answer, asked)
             return answer
 
-        return self._tries(_PREDICT_TRIES)(self._ask, asked, send)
+        return self._tries(_PREDICT_TRIES)(accepted)
 
     # ---------------------------------------------------------------------------------------------------- one request
 
