@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,7 @@ from registry.deriving import Deriving
 from registry.endpoints.desired import Desired, Share
 from registry.endpoints.settings import LocalSettings, TargetSettings, TritonSettings, VertexSettings
 from registry.endpoints.target import Part, Role, Rollout, Target
-from registry.errors import EndpointError, IntegrityError
+from registry.errors import EndpointError, IntegrityError, VersionNotFoundError
 from registry.frameworks.kinds import ModelFramework
 from registry.loading import manifest_in
 from registry.records import FileEntry, ModelVersion, Variant
@@ -39,7 +40,13 @@ class BringingUp(Deriving):
                 from registry.endpoints.vertex.target import VertexTarget
 
                 options = configured_storage_options()
-                return VertexTarget(settings, endpoint=endpoint, registry=self.identity.id, storage_options=options)
+                return VertexTarget(
+                    settings,
+                    endpoint=endpoint,
+                    registry=self.identity.id,
+                    storage_options=options,
+                    poll_s=settings.poll_s,
+                )
             case LocalSettings():
                 from registry.endpoints.local import LocalTarget
 
@@ -66,9 +73,25 @@ class BringingUp(Deriving):
             )
         return fitting
 
-    def _rollout(self, endpoint: str, generation: int, desired: Desired, target: Target) -> Rollout:
+    def _rollout(
+        self, endpoint: str, generation: int, desired: Desired, target: Target, before: Desired | None
+    ) -> Rollout:
         parts = tuple(self._part(desired, role, share, target) for role, share in desired.shares())
-        return Rollout(registry=self.identity.id, endpoint=endpoint, generation=generation, parts=parts)
+        return Rollout(
+            registry=self.identity.id,
+            endpoint=endpoint,
+            generation=generation,
+            parts=parts,
+            keep=() if before is None or before.model != desired.model else tuple(self._ordinals(before)),
+        )
+
+    def _ordinals(self, desired: Desired) -> dict[int, float]:
+        """Return the share that each version should have, by its ordinal; those that were deleted have none."""
+        found = {}
+        for _, share in desired.shares():
+            with suppress(VersionNotFoundError):
+                found[self.get_version(desired.model, share.version).ordinal] = share.share
+        return found
 
     def _part(self, desired: Desired, role: Role, share: Share, target: Target) -> Part:
         version = self.get_version(desired.model, share.version)

@@ -6,12 +6,13 @@ from typing import Literal
 
 from registry.base import Record
 from registry.endpoints.desired import PRODUCTION, Desired, EndpointState, Observed
+from registry.endpoints.differences import differences
 from registry.endpoints.target import Counted
 from registry.errors import ApprovalRequired, EndpointNotFoundError, NotFoundError, PolicyFailed
 from registry.names import near
 from registry.plan import check_policy
 from registry.policy import PromotionPolicy
-from registry.reconciling import Reconciling, differences, this_host
+from registry.reconciling import Reconciling, this_host
 from registry.records import ModelVersion
 from registry.stages import ModelStage
 from registry.state import ModelState

@@ -15,13 +15,13 @@ from registry.endpoints.desired import (
     EndpointEvent,
     EndpointMachine,
     EndpointState,
-    Failed,
     Observed,
     SeenPart,
-    Served,
 )
+from registry.endpoints.differences import differences
 from registry.endpoints.settings import LocalSettings, TargetSettings
 from registry.endpoints.target import Part, Rollout
+from registry.endpoints.wanting import Superseded, plan_failed, plan_served
 from registry.errors import FormatError, ModelwayError
 from registry.events import DeployedAt
 from registry.log import EventLog, Snapshot
@@ -48,10 +48,6 @@ class Step(StrEnum):
 
 
 _ANSWERS = {Step.ROUTE, Step.OBSERVE, Step.SETTLE}
-
-
-class Superseded(Exception):  # noqa: N818 - not an error: somebody wants something newer
-    """Another generation was wanted while this one was brought up."""
 
 
 class Reconciling(BringingUp):
@@ -106,7 +102,8 @@ class Reconciling(BringingUp):
                     break
                 step: Step | None = None
                 try:
-                    for step in self._bring_up(endpoint, log, state.generation, state.desired, actor=actor):
+                    goes_on = refusal is not None
+                    for step in self._bring_up(endpoint, log, state, goes_on=goes_on, actor=actor):
                         yield step
                 except Superseded:
                     continue
@@ -126,13 +123,18 @@ class Reconciling(BringingUp):
         self,
         endpoint: str,
         log: EventLog[EndpointState, EndpointEvent],
-        generation: int,
-        desired: Desired,
+        state: EndpointState,
         *,
+        goes_on: bool,
         actor: str | None,
     ) -> Iterator[Step]:
+        """Make the steps; ``goes_on``: this generation served all the time, and only what failed is cleared away."""
+        generation, desired = state.generation, state.desired
+        if desired is None:
+            return
         target = self._target(endpoint, desired.place)
-        rollout = self._rollout(endpoint, generation, desired, target)
+        before = self._observed(endpoint)
+        rollout = self._rollout(endpoint, generation, desired, target, None if before is None else before.desired)
         target.check(rollout)
         for step, do in (
             (Step.STAGE, target.stage),
@@ -147,8 +149,9 @@ class Reconciling(BringingUp):
             raise Superseded
         reached = target.route(rollout)
         yield Step.ROUTE
-        before = self._observed(endpoint)
         observed = self._seen(rollout, desired, reached, golden, target.look())
+        if goes_on and before is not None and before.generation == generation:
+            observed = observed.model_copy(update={"since": before.since})
         self.store.replace(f"endpoints/{endpoint}/observed.json", readable_json(observed))
         log.append(lambda known: plan_served(known.state, observed), actor=actor or self.actor)
         yield Step.OBSERVE
@@ -231,10 +234,6 @@ class Reconciling(BringingUp):
                 return False
         return not differences(observed, self._target(endpoint, desired.place).look(), self._ordinals(desired))
 
-    def _ordinals(self, desired: Desired) -> dict[int, float]:
-        """Return the share that each version should have, by its ordinal."""
-        return {self.get_version(desired.model, share.version).ordinal: share.share for _, share in desired.shares()}
-
     def _take_down(self, endpoint: str) -> None:
         """Let nothing of an endpoint serve; what was seen serving is forgotten last, so that this can be repeated."""
         observed = self._observed(endpoint)
@@ -273,46 +272,6 @@ def _address(settings: TargetSettings) -> dict[str, object]:
     """Return what of settings says where something is; the rest says how it runs."""
     where = {"kind", "repository", "grpc", "model_name", "project", "region", "api_endpoint"}
     return settings.model_dump(include=where)
-
-
-def differences(observed: Observed, look: Look, shares: Mapping[int, float]) -> list[str]:
-    """Return in words where what really serves differs from what was brought up; nothing where it does not.
-
-    Args:
-        observed: What was brought up.
-        look: What the target says now.
-        shares: The share that each version should have, by its ordinal.
-    """
-    if not look.running:
-        return [f"nothing answers at {observed.url}: {look.words or 'it does not run'}"]
-    found = [look.words] if look.words else []
-    if look.shares and {number: round(share, 3) for number, share in look.shares.items()} != {
-        number: round(share, 3) for number, share in shares.items()
-    }:
-        found.append(f"the requests are split {_said(look.shares)} and should be {_said(shares)}")
-    recorded = {part.digest for part in observed.parts if part.digest}
-    served = {digest for number, digest in look.digests.items() if number in shares}
-    if recorded and served and served != recorded:
-        wanted = ", ".join(sorted(digest[:12] for digest in recorded))
-        found.append(f"other bytes are open ({', '.join(sorted(one[:12] for one in served))}) than {wanted}")
-    return found
-
-
-def _said(shares: Mapping[int, float]) -> str:
-    return ", ".join(f"{number}: {share:.0%}" for number, share in sorted(shares.items())) or "nowhere"
-
-
-def plan_failed(state: EndpointState, generation: int, reason: str) -> Failed | None:
-    """Return the event that gives a generation up, None when it was given up already or has served."""
-    known = {state.generation, *(number for number, _ in state.before)}
-    return Failed(generation=generation, reason=reason) if generation in known and state.served != generation else None
-
-
-def plan_served(state: EndpointState, observed: Observed) -> Served | None:
-    """Return the event that says a generation serves, None when the log says so or a newer one is wanted."""
-    if state.generation != observed.generation or state.proven:
-        return None
-    return Served(generation=observed.generation, parts=observed.parts, url=observed.url or "", host=observed.host)
 
 
 def this_host() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any
 
 from registry.base import StoredRecord
@@ -13,12 +14,12 @@ from registry.endpoints.desired import (
     Desired,
     EndpointState,
     Observed,
-    Share,
     Stopped,
     Wanted,
 )
 from registry.endpoints.settings import LocalSettings, TargetKind, TargetSettings
-from registry.errors import ConflictError, InvalidInputError
+from registry.endpoints.wanting import Superseded, beside, place_of, plan_wanted
+from registry.errors import ConflictError
 from registry.guard import EndpointNamed, RootState
 from registry.log import Snapshot
 from registry.names import check_name
@@ -114,19 +115,17 @@ class Serving(Drifting):
             stage = ModelStage.PRODUCTION
         metadata = self.get_model_metadata(model_name, version, stage)
         endpoint = check_name(endpoint_name or metadata.name, kind="endpoint")
-        log = self._endpoint_log(endpoint)
-        current = log.read().state
-        settings = _place(target, current)
         follows = None if pin else self._followed(model_name, version, metadata)
-        desired = self._desired(metadata, endpoint, settings, why=why, follows=follows)
-        if shadow is not None or traffic != 1.0:
-            desired = _beside(endpoint, current, desired, traffic=traffic, shadow=shadow)
-        self._check_may_serve(metadata, endpoint, current, shadow=shadow is not None)
-        self._root.append(lambda known: _plan_endpoint(known, endpoint), actor=actor or self.actor)
-        wanted = log.append(
-            lambda known: _plan_wanted(known.state, desired, idempotency_key), actor=actor or self.actor
-        ).snapshot.state.generation
-        repeated = idempotency_key is not None and idempotency_key in current.keys
+
+        def plan(current: EndpointState) -> Desired:
+            settings = place_of(target, current)
+            desired = self._desired(metadata, endpoint, settings, why=why, follows=follows)
+            if shadow is not None or traffic != 1.0:
+                desired = beside(endpoint, current, desired, traffic=traffic, shadow=shadow)
+            self._check_may_serve(metadata, endpoint, current, shadow=shadow is not None)
+            return desired
+
+        wanted, repeated = self._want(endpoint, plan, key=idempotency_key, actor=actor or self.actor)
         for step in self._converge(endpoint, actor=actor):
             report(step)
         found = self.get_endpoint(endpoint)
@@ -136,6 +135,27 @@ class Serving(Drifting):
                 f"generation {found.generation}. `modelway endpoints show {endpoint}` has it."
             )
         return DeployedModel(self, found, self.get_version(metadata.name, metadata.version))
+
+    def _want(
+        self, endpoint: str, plan: Callable[[EndpointState], Desired], *, key: str | None, actor: str
+    ) -> tuple[int, bool]:
+        """Write down what is wanted, and return its generation, and whether this key had wanted it before.
+
+        What is planned rests on what is wanted until then: where that changes meanwhile, it is planned anew.
+        """
+        log = self._endpoint_log(endpoint)
+        while True:
+            current = log.read().state
+            if key is not None and key in current.keys:
+                return current.keys[key], True
+            desired = plan(current)
+            self._root.append(lambda known: _plan_endpoint(known, endpoint), actor=actor)
+            with suppress(Superseded):
+                wanted = log.append(
+                    lambda known, desired=desired, current=current: plan_wanted(known.state, desired, current, key),  # type: ignore[misc]
+                    actor=actor,
+                ).snapshot.state
+                return wanted.generation, False
 
     def list_endpoints(self) -> list[Endpoint]:
         """Return all endpoints that were ever wanted, by name."""
@@ -237,69 +257,9 @@ class Serving(Drifting):
         )
 
     def _check_servable(self, version: ModelVersion, endpoint_name: str) -> None:
-        settings = _place(None, self._endpoint_log(check_name(endpoint_name, kind="endpoint")).read().state)
+        settings = place_of(None, self._endpoint_log(check_name(endpoint_name, kind="endpoint")).read().state)
         self._servable(version, self._target(endpoint_name, settings), settings.kind)
-
-
-def _place(target: TargetKind | TargetSettings | None, current: EndpointState) -> TargetSettings:
-    """Return the settings of the target: those given, or those that the endpoint has.
-
-    Raises:
-        InvalidInputError: Only a name was given, and the endpoint has no settings of that kind yet.
-    """
-    if target is not None and not isinstance(target, str):
-        return target
-    if current.desired is not None and target in {None, current.desired.target}:
-        return current.desired.place
-    if target in {None, "local"}:
-        return LocalSettings()
-    settings = "TritonSettings(repository=...)" if target == "triton" else "VertexSettings(project=..., ...)"
-    raise InvalidInputError(
-        f"target {target!r} needs settings the first time: give target={settings} of registry.endpoints.settings, or "
-        f"--set on the command line. Nothing was changed."
-    )
-
-
-def _beside(endpoint: str, current: EndpointState, wanted: Desired, *, traffic: float, shadow: float | None) -> Desired:
-    """Return what serves at an endpoint with the wanted version beside it, as canary or shadow.
-
-    Raises:
-        InvalidInputError: A share outside its range, another model, or nothing that it could be beside.
-    """
-    stable = current.desired
-    asked = f"{wanted.model}:{wanted.version} cannot get a part of the requests of {endpoint}"
-    if not 0.0 < traffic <= 1.0 or (shadow is not None and not 0.0 < shadow <= 1.0):
-        raise InvalidInputError(f"{asked}: a share is above 0 and at most 1, found {shadow or traffic:g}.")
-    if shadow is not None and traffic != 1.0:
-        raise InvalidInputError(f"{asked}: give either traffic or shadow; a shadow answers nobody.")
-    if stable is None:
-        raise InvalidInputError(f"{asked}: nothing serves there. Deploy it for all requests first, without a share.")
-    if stable.model != wanted.model or stable.version == wanted.version:
-        raise InvalidInputError(
-            f"{asked}: {stable.model}:{stable.version} serves there, and a part of the requests goes to another "
-            f"version of the same model."
-        )
-    if stable.place != wanted.place:
-        raise InvalidInputError(f"{asked}: it serves with other settings. Deploy with those first, then give a share.")
-    kept = wanted.model_dump(include={"version", "metadata_digest", "variant", "why_engine"})
-    if shadow is not None:
-        return stable.model_copy(update={"shadow": Share(**kept, share=shadow), "why": wanted.why})
-    # Whoever was a shadow and gets traffic now is none any more.
-    same = stable.shadow is not None and stable.shadow.version == wanted.version
-    return stable.model_copy(
-        update={
-            "canary": Share(**kept, share=traffic),
-            "shadow": None if same else stable.shadow,
-            "why": wanted.why,
-        }
-    )
 
 
 def _plan_endpoint(known: Snapshot[RootState], endpoint: str) -> EndpointNamed | None:
     return None if endpoint in known.state.endpoints else EndpointNamed(endpoint=endpoint)
-
-
-def _plan_wanted(state: EndpointState, desired: Desired, key: str | None) -> Wanted | None:
-    if key is not None and key in state.keys:
-        return None
-    return Wanted(desired=desired, previous=state.generation, key=key)

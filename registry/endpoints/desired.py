@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, model_validator
 
 from registry.base import StoredRecord
 from registry.encoding import FORMAT, canonical_json
@@ -51,6 +51,12 @@ class Desired(StoredRecord):
     canary: Share | None = None
     shadow: Share | None = None
     settings: TargetSettings | None = None
+
+    @model_validator(mode="after")
+    def _settings_of_the_target(self) -> Self:
+        if (self.settings.kind if self.settings is not None else "local") != self.target:
+            raise ValueError(f"the target is {self.target}, and its settings are of another kind")
+        return self
 
     @property
     def place(self) -> TargetSettings:

@@ -11,19 +11,12 @@ from typing import Any
 import httpx
 import numpy as np
 from filelock import FileLock
-from pydantic import ValidationError
 from typing_extensions import override
 
-from registry.endpoints.client import ControlClient, InferenceClient
-from registry.endpoints.process import find_server, start_server, stop_server, wait_for_answer
-from registry.endpoints.serving import (
-    CANDIDATE,
-    RunningServer,
-    ServedModels,
-    ServedVersion,
-    ServerConfig,
-    read_state,
-)
+from registry.endpoints.client import InferenceClient
+from registry.endpoints.local_process import LocalProcess
+from registry.endpoints.request_log import check_parquet
+from registry.endpoints.serving import CANDIDATE, ServedModels, ServedVersion
 from registry.endpoints.settings import LocalSettings
 from registry.endpoints.target import GOLDEN_TOLERANCE, Counted, Look, Part, Reached, Rollout, Samples, Target
 from registry.endpoints.tensors import ProtocolError
@@ -32,12 +25,10 @@ from registry.engines.backends import family_of, precision_of
 from registry.engines.fitting import objection_here
 from registry.engines.job import GOLDEN_OUTPUTS
 from registry.engines.records import Parity
-from registry.errors import EndpointError
+from registry.errors import EndpointError, InvalidInputError
 
 SERVED = ("onnxruntime", "openvino")
 """The backends that a local endpoint opens engines of."""
-
-_KEPT_FOR_LIFE = ("port", "workers", "engine_threads", "max_batch", "max_delay_ms", "max_concurrency", "timeout_s")
 
 
 class LocalTarget(Target):
@@ -46,6 +37,7 @@ class LocalTarget(Target):
     def __init__(self, settings: LocalSettings, *, endpoint: str, folder: Path) -> None:
         """Take where its files lie; nothing is touched."""
         self._settings, self._endpoint, self._folder = settings, endpoint, folder
+        self._process = LocalProcess(settings, endpoint=endpoint, folder=folder)
         self._objection = objection_here(SERVED)
         self._fetched: dict[str, ServedVersion] = {}
 
@@ -62,6 +54,8 @@ class LocalTarget(Target):
 
     @override
     def check(self, rollout: Rollout) -> None:
+        if self._settings.log_share:
+            check_parquet()
         for part in rollout.parts:
             if part.samples is None:
                 continue
@@ -76,21 +70,12 @@ class LocalTarget(Target):
 
     @override
     def configure(self, rollout: Rollout) -> None:
-        if not self._models_file.exists():
-            self._write(ServedModels())
+        if not self._process.models_file.exists():
+            self._process.write(ServedModels())
 
     @override
     def load(self, rollout: Rollout) -> None:
-        running = self._find()
-        if running is None:
-            # One that is only slow must not get a second beside it; one that hangs has to let go of the port.
-            running = wait_for_answer(self._state_file, log_path=self._log_path)
-        if running is None or self._differs():
-            # A change of settings needs another process; the port stays, so the old one has to let go of it first.
-            port = self._last_port() if self._settings.port == 0 else self._settings.port
-            if running is not None:
-                stop_server(running)
-            self._start(port)
+        self._process.ensure()
         for part in self._new(rollout):
             self._load_beside(part)
 
@@ -112,7 +97,7 @@ class LocalTarget(Target):
     def route(self, rollout: Rollout) -> Reached:
         versions = tuple(self._served(part) for part in rollout.parts)
         self._load(ServedModels(generation=rollout.generation, versions=versions))
-        server = self._server()
+        server = self._process.running()
         return Reached(url=server.url, grpc=server.grpc, model_name=rollout.stable.model, server=server)
 
     @override
@@ -124,24 +109,16 @@ class LocalTarget(Target):
 
     @override
     def stop(self, *, forget: bool = True) -> None:
-        running = self._find() or wait_for_answer(self._state_file, log_path=self._log_path)
-        if running is not None:
-            stop_server(running)
-        if not forget:
-            return
-        for path in self._folder.glob("*"):
-            # Requests that were kept belong to whoever watches the model, and the lock is being held.
-            if path.name == "engines":
-                shutil.rmtree(path, ignore_errors=True)
-            elif path.is_file() and path.name != "lock":
-                path.unlink(missing_ok=True)
+        self._process.stop(forget=forget)
+        if forget:
+            shutil.rmtree(self._folder / "engines", ignore_errors=True)
 
     @override
     def look(self) -> Look:
-        if self._find() is None:
+        if self._process.find() is None:
             return Look(running=False, words="its process does not run")
         try:
-            served = self._now()
+            served = self._process.served()
         except EndpointError as error:
             return Look(running=False, words=str(error))
         open_ = [one for one in served.versions if one.role != CANDIDATE]
@@ -153,89 +130,26 @@ class LocalTarget(Target):
 
     @override
     def count(self) -> Mapping[int, Counted]:
-        if (running := self._find()) is None:
+        if (running := self._process.find()) is None:
             return {}
         found: dict[int, Counted] = {}
         with httpx.Client(base_url=running.url, timeout=10.0, trust_env=False) as client:
-            for one in _routed(self._now()):
+            for one in _routed(self._process.served()):
                 path = f"/v2/models/{one.model}/versions/{one.address}/stats"
                 said = client.get(path).raise_for_status().json()["model_stats"][0]
                 found[one.ordinal] = _counted(said)
         return found
-
-    # ------------------------------------------------------------------------------------------------- the process
-
-    @property
-    def _state_file(self) -> Path:
-        return self._folder / "state.json"
-
-    @property
-    def _models_file(self) -> Path:
-        return self._folder / "models.json"
-
-    @property
-    def _log_path(self) -> Path:
-        return self._folder / "server.log"
-
-    def _find(self) -> RunningServer | None:
-        return find_server(self._state_file, log_path=self._log_path)
-
-    def _server(self) -> RunningServer:
-        if (running := self._find()) is None:
-            raise EndpointError(
-                f"the process of endpoint {self._endpoint!r} has ended; {self._log_path} says why. "
-                f"Run `modelway endpoints reconcile {self._endpoint}`."
-            )
-        return running
-
-    def _config(self, port: int) -> ServerConfig:
-        kept = self._settings.model_dump(include={*_KEPT_FOR_LIFE, "log_share"})
-        logs = self._folder / "requests" if self._settings.log_share else None
-        return ServerConfig(
-            **{**kept, "port": port},
-            endpoint=self._endpoint,
-            models_file=self._models_file,
-            state_file=self._state_file,
-            log_folder=logs,
-        )
-
-    def _written_config(self) -> ServerConfig | None:
-        try:
-            return ServerConfig.model_validate_json((self._folder / "server.json").read_bytes())
-        except (OSError, ValidationError):
-            return None
-
-    def _differs(self) -> bool:
-        """Return whether the process was started with other settings than those wanted; a free port is any port."""
-        written = self._written_config()
-        if written is None:
-            return True
-        wanted = self._config(self._settings.port or written.port)
-        kept = {*_KEPT_FOR_LIFE, "log_share", "log_folder"}
-        return written.model_dump(include=kept) != wanted.model_dump(include=kept)
-
-    def _last_port(self) -> int:
-        """Return the port that the endpoint had, 0 where it had none: its address stays when its process does not."""
-        last = self._folder / "port"
-        return int(last.read_text()) if last.exists() else 0
-
-    def _start(self, port: int) -> None:
-        try:
-            running = start_server(self._config(port), folder=self._folder)
-        except EndpointError:
-            if port in {0, self._settings.port}:
-                raise
-            running = start_server(self._config(0), folder=self._folder)  # somebody else has taken it meanwhile
-        (self._folder / "port").write_text(running.url.rpartition(":")[2])
-
-    # ------------------------------------------------------------------------------------------------ what it serves
 
     def _served(self, part: Part) -> ServedVersion:
         """Return a part as the server is told of it, its files fetched and verified."""
         name = _engine_name(part)
         if name not in self._fetched:
             folder = self._folder / "engines" / name
-            file = part.fetch(folder)
+            try:
+                file = part.fetch(folder)
+            except InvalidInputError:  # what lies there was spoilt, and downloads never write over a file
+                shutil.rmtree(folder)
+                file = part.fetch(folder)
             self._fetched[name] = ServedVersion(
                 model=part.model,
                 version=part.version,
@@ -249,23 +163,23 @@ class LocalTarget(Target):
 
     def _new(self, rollout: Rollout) -> list[Part]:
         """Return the parts that are not open yet, or with other bytes."""
-        known = {_opened(one) for one in _routed(self._now())}
+        known = {_opened(one) for one in _routed(self._process.served())}
         return [part for part in rollout.parts if _opened(self._served(part)) not in known]
 
     def _load_beside(self, part: Part) -> None:
         """Open a part under the name of a candidate; who asks for no version goes on being answered as before."""
         candidate = self._served(part).model_copy(update={"role": CANDIDATE, "share": 0.0})
-        now = self._now()
+        now = self._process.served()
         self._load(ServedModels(generation=now.generation, versions=(*_routed(now), candidate)))
 
     def _load(self, models: ServedModels) -> None:
-        before = self._now()
-        self._write(models)
+        before = self._process.served()
+        self._process.write(models)
         try:
-            with self._control() as control:
+            with self._process.control() as control:
                 control.load(models.versions[0].model)
         except ProtocolError:
-            self._write(before)  # what serves on is what the file says, also for a process that starts again
+            self._process.write(before)  # what serves on is what the file says, also for a process that starts again
             raise
 
     def _compare(self, part: Part, samples: Samples, address: str) -> Parity:
@@ -273,7 +187,7 @@ class LocalTarget(Target):
         own = self._folder / "engines" / _engine_name(part) / GOLDEN_OUTPUTS
         if own.is_file():  # it rounds more than the model, and is held to what it gave when it was judged
             outputs = np.load(own, allow_pickle=False)
-        with InferenceClient(self._server().url) as client:
+        with InferenceClient(self._process.running().url) as client:
             tensors = client.metadata(part.model, version=address)
             golden = compare_golden(
                 client,
@@ -290,22 +204,6 @@ class LocalTarget(Target):
                 f"It was taken down; what served before still does."
             )
         return golden
-
-    def _control(self) -> ControlClient:
-        state = read_state(self._state_file)
-        if state is None:
-            raise EndpointError(f"the process of endpoint {self._endpoint!r} has ended.")
-        return ControlClient(state.url, state.token)
-
-    def _now(self) -> ServedModels:
-        """Return what the process serves, by its own word: a file may have been written that it never read."""
-        with self._control() as control:
-            return control.served()
-
-    def _write(self, models: ServedModels) -> None:
-        staged = self._models_file.with_suffix(".tmp")
-        staged.write_text(models.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        staged.replace(self._models_file)
 
 
 def _routed(served: ServedModels) -> tuple[ServedVersion, ...]:

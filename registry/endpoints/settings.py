@@ -59,7 +59,8 @@ class VertexSettings(StoredRecord):
     """An endpoint of Vertex AI, served by Triton as a custom container.
 
     ``staging`` is the gs:// folder where the container's model repositories are written. ``api_endpoint`` is the
-    service's address where it is not the region's own. ``timeout_s`` is how long one operation may take.
+    service's address where it is not the region's own. ``timeout_s`` is how long one operation may take, ``poll_s`` how
+    often it is looked at.
     """
 
     kind: Literal["vertex"] = "vertex"
@@ -75,6 +76,7 @@ class VertexSettings(StoredRecord):
     service_account: str | None = None
     api_endpoint: str | None = None
     timeout_s: float = Field(default=1800.0, gt=0.0)
+    poll_s: float = Field(default=5.0, gt=0.0)
     compute_capability: str | None = None
     tensorrt_version: str | None = None
 

@@ -128,7 +128,7 @@ class Counted:
         errors: Of them, those that failed.
         latency_sum_ms: Milliseconds over all of them.
         latency_ms: Upper bounds of buckets in ms and how many requests were at most so slow, cumulative.
-        labelled: Requests whose right answer came back later.
+        labelled: Samples whose right answer came back later.
         correct: Of them, those that were right.
     """
 

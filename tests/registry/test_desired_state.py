@@ -19,8 +19,8 @@ from registry.endpoints.desired import (
     Stopped,
     Wanted,
 )
+from registry.endpoints.wanting import plan_failed
 from registry.log.record import NO_RECORD, LogRecord
-from registry.reconciling import plan_failed
 
 MACHINE = EndpointMachine()
 

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +30,8 @@ from registry.errors import (
 )
 from registry.reconciling import Step
 
-HERE = Path(__file__).parent
+pytestmark = pytest.mark.heavy
+
 KILLED = """
 import os, signal, sys
 from registry import ModelRegistry
@@ -201,6 +202,22 @@ def test_a_process_that_died_is_drift_and_is_brought_up(serving: ModelRegistry) 
     assert f"nothing answers at {endpoint.url}" in drift.words
     assert serving.reconcile_endpoint("main") == [drift.words]
     assert factor_at(serving.get_endpoint("main")) == 2
+
+
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_bytes(b"spoilt")])
+def test_engines_that_were_spoilt_on_this_machine_are_fetched_again(
+    serving: ModelRegistry, own_folders: Path, spoil: Callable[[Path], object]
+) -> None:
+    serving.deploy_model("times", 1, endpoint_name="main")
+    serving.deploy_model("times", 2, endpoint_name="main", traffic=0.5)
+    _kill(serving, "main")
+    engines = list(own_folders.rglob("*.onnx"))
+    assert len(engines) == 2
+    for engine in engines:
+        spoil(engine)
+
+    serving.reconcile_endpoint("main")
+    assert {factor_at(serving.get_endpoint("main")) for _ in range(40)} == {2, 3}
 
 
 def test_an_endpoint_follows_production_and_reconcile_brings_it_after(serving: ModelRegistry) -> None:
