@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -100,21 +101,22 @@ def _dies(target: TritonTarget, rollout: Any) -> bool:
 
 
 @pytest.mark.parametrize("canary", [(), (canary_of(3, 0.25),)])
-def test_two_deployers_of_one_generation_both_get_there(
+def test_several_deployers_of_one_generation_all_get_there(
     target_of: TargetOf, target: TritonTarget, model: str, triton: Addresses, canary: tuple[Part, ...]
 ) -> None:
     bring_up(target, rollout_of(1, part_of(1)))
     failures: list[BaseException] = []
     wanted = rollout_of(2, part_of(2, share=0.75 if canary else 1.0), *canary)
 
-    def deploy() -> None:
+    def deploy(late_s: float) -> None:
+        time.sleep(late_s)
         try:
             bring_up(target_of(), wanted)
         except BaseException as error:  # noqa: BLE001 - told below, out of the thread
             failures.append(error)
 
     with users_of(triton.grpc, model, seeds=(1, 2), threads=2) as users:
-        deployers = [threading.Thread(target=deploy) for _ in range(2)]
+        deployers = [threading.Thread(target=deploy, args=[late_s]) for late_s in (0.0, 0.1, 1.0, 2.0)]
         for one in deployers:
             one.start()
         for one in deployers:
@@ -124,6 +126,29 @@ def test_two_deployers_of_one_generation_both_get_there(
     assert (users.errors, users.wrong) == ([], 0)
     shares = {2: 0.75, 3: 0.25} if canary else {2: 1.0}
     assert target.look().shares == shares
+
+
+def test_folders_that_come_and_go_do_not_disturb_a_look(target: TritonTarget, repository: Path) -> None:
+    bring_up(target, rollout_of(1, part_of(1)))
+    end = threading.Event()
+
+    def come_and_go() -> None:
+        folders = [repository / f"passing-{number}" for number in range(50)]
+        while not end.is_set():
+            for folder in folders:
+                folder.mkdir()
+            for folder in folders:
+                folder.rmdir()
+            time.sleep(0.005)
+
+    other = threading.Thread(target=come_and_go)
+    other.start()
+    try:
+        found = {target.look().words for _ in range(300)}
+    finally:
+        end.set()
+        other.join()
+    assert found == {""}
 
 
 def test_a_server_that_starts_again_serves_what_was_routed(target: TritonTarget, model: str, repository: Path) -> None:

@@ -5,6 +5,7 @@ Always gRPC: a load over HTTP holds up the inferences that come over HTTP for as
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Mapping
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _NO_ANSWER = {"StatusCode.UNAVAILABLE", "StatusCode.DEADLINE_EXCEEDED", "StatusCode.CANCELLED"}
 _ASK_S = 30.0
 _WAIT_S = 0.02
+_LOOKS = 10
 
 
 KEY_VARIABLE = "MODELWAY_TRITON_KEY"
@@ -35,6 +37,10 @@ class UnreachableError(EndpointError):
 
 class NotServedError(EndpointError):
     """Triton answered, and serves no such model or version."""
+
+
+class FolderGoneError(EndpointError):
+    """A folder of the repository went while Triton looked at it."""
 
 
 class TritonControl:
@@ -77,6 +83,11 @@ class TritonControl:
         return {name: sorted(versions) for name, versions in found.items()}
 
     def _index(self) -> Any:
+        # Triton looks through the folders as it answers, and fails on one that is removed meanwhile.
+        for _ in range(_LOOKS - 1):
+            with contextlib.suppress(FolderGoneError):
+                return self._ask("list its models", self._client.get_model_repository_index).models
+            time.sleep(_WAIT_S)
         return self._ask("list its models", self._client.get_model_repository_index).models
 
     def labels(self, name: str) -> Labels | None:
@@ -183,6 +194,8 @@ class TritonControl:
                 f"gRPC port is reached from here; what it serves may be as before."
             )
         kind = NotServedError if error.status() == "StatusCode.NOT_FOUND" else EndpointError
+        if "failed to stat file" in words:
+            kind = FolderGoneError
         return kind(f"Triton at {self.address} was to {what} and refused: {words}")
 
 

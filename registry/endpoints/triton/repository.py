@@ -186,9 +186,10 @@ class TritonRepository:
         """
         if self.marker(name) is None:
             return
-        self._store.delete(f"{name}/{CONFIG}")
-        self.remove_versions(name, keep=())
-        self._store.delete(f"{name}/{MARKER}")
+        marker, config = f"{name}/{MARKER}", f"{name}/{CONFIG}"
+        others = [key for key in self._store.list(name) if key not in {marker, config}]
+        for key in (config, *others, marker):
+            self._store.delete(key)
         if (folder := self._store.local_path(name)) is not None:
             shutil.rmtree(folder, ignore_errors=True)
 
@@ -201,9 +202,10 @@ class TritonRepository:
                     folder = folder.parent
 
     def _put(self, key: str, digest: str, chunks: Iterator[bytes]) -> None:
-        if self._digest(key) == digest:
+        if (there := self._digest(key)) == digest:
             return
-        self._store.delete(key)
+        if there is not None:
+            self._store.delete(key)
         passing = hashlib.sha256()
         try:
             self._store.upload(key, _hashed(chunks, passing))

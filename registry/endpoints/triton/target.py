@@ -20,7 +20,7 @@ from registry.endpoints.triton.objections import ServerMachine, objection_of
 from registry.endpoints.triton.probing import probe_part
 from registry.endpoints.triton.repository import CONFIG, TritonRepository
 from registry.endpoints.triton.weighted import CANARY, share_key, shares_of
-from registry.errors import EndpointError
+from registry.errors import EndpointError, ModelwayError
 from registry.names import check_name
 
 if TYPE_CHECKING:
@@ -103,8 +103,8 @@ class TritonTarget:
         name = self._name(rollout)
         with self._control() as control:
             for part in rollout.parts:
-                where = self._place(control, rollout, part)
-                self._repository.put(where, part, near=(name, name + CANARY, name + CANDIDATE))
+                with self._unless_served(control, rollout, part) as where:
+                    self._repository.put(where, part, near=(name, name + CANARY, name + CANDIDATE))
 
     def configure(self, rollout: Rollout) -> None:
         """Write the configuration of what is new if it differs; that of what serves is written when it is routed."""
@@ -125,7 +125,8 @@ class TritonTarget:
                 with self._unless_served(control, rollout, part) as where:
                     if not self._serves(control, where, part):
                         # Not over what an earlier try left: files of the same second are the same to Triton.
-                        control.unload(where)
+                        if control.labels(where) is not None:
+                            control.unload(where)
                         self._load(control, where, part)
 
     def probe(self, rollout: Rollout) -> Mapping[str, Parity]:
@@ -249,7 +250,7 @@ class TritonTarget:
         """
         try:
             yield self._place(control, rollout, part)
-        except EndpointError:
+        except ModelwayError:
             if not self._serves(control, self._home(self._name(rollout), part), part):
                 raise
 
