@@ -49,6 +49,7 @@ from registry.endpoints.desired import (
 )
 from registry.endpoints.serving import RunningServer
 from registry.endpoints.settings import LocalSettings, TritonSettings, VertexSettings
+from registry.endpoints.wanting import plan_failed, plan_served
 from registry.engines.judgement import JudgedOn, JudgedSamples, Judgement, Pivot, judgement_name
 from registry.engines.key import engine_key
 from registry.engines.records import Interval, Latency, Parity, VariantReport
@@ -58,7 +59,6 @@ from registry.events import DeployedAt, VariantAdded, VariantChosen
 from registry.guard import EndpointNamed, RootMachine
 from registry.log import EventLog, Snapshot
 from registry.machine import ModelMachine
-from registry.reconciling import plan_failed, plan_served
 from registry.records import EngineChoice, FileEntry, Manifest, Variant
 from registry.signature import Signature, TensorSpec
 from registry.signing import payload, public_of, sign

@@ -83,6 +83,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
         "service_account": None,
         "api_endpoint": None,
         "timeout_s": 1800.0,
+        "poll_s": 5.0,
         "compute_capability": None,
         "tensorrt_version": None,
     },
@@ -168,6 +169,7 @@ BOUNDS: dict[str, dict[str, tuple[float, float]]] = {
         **dict.fromkeys(("min_replicas", "max_replicas"), ONE_OR_MORE),
         "accelerator_count": (0, math.inf),
         "timeout_s": ABOVE_0,
+        "poll_s": ABOVE_0,
     },
 }
 

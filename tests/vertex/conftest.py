@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from emulators import Emulator, gcs_server
-from vertex_client import with_vertex_client
 from vertex_parts import REGISTRY
 
 from registry.endpoints.settings import VertexSettings
@@ -17,7 +16,6 @@ from registry.store import open_store
 if TYPE_CHECKING:
     from vertex_fake import FakeVertex
 
-with_vertex_client()
 
 Targets = Callable[..., VertexTarget]
 
