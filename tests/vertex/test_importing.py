@@ -12,7 +12,8 @@ from registry.endpoints.vertex import VertexTarget
 
 settings = VertexSettings(project="acme", region="europe-west4", staging="gs://bucket")
 VertexTarget(settings, endpoint="digits", registry="ab")
-print(sorted(name for name in sys.modules if name.startswith(("google.", "gcsfs", "tritonclient", "onnxruntime"))))
+heavy = ("google.api_core", "google.auth", "google.cloud.", "google.genai", "gcsfs", "tritonclient", "onnxruntime")
+print(sorted(name for name in sys.modules if name.startswith(heavy)))
 """
 
 
