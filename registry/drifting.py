@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Literal
 
 from registry.base import Record
 from registry.endpoints.desired import PRODUCTION, Desired, EndpointState, Observed
 from registry.endpoints.differences import differences
-from registry.endpoints.target import Counted
+from registry.endpoints.target import Counted, Sampled
 from registry.errors import ApprovalRequired, EndpointNotFoundError, NotFoundError, PolicyFailed
 from registry.names import near
 from registry.plan import check_policy
@@ -62,10 +63,32 @@ class Drifting(Reconciling):
         desired = self._endpoint_log(self._known_endpoint(name)).read().state.desired
         if desired is None:
             return {}
+        return self._by_label(desired, self._target(name, desired.place).count())
+
+    def sample_endpoint(self, name: str, requests: int) -> dict[str, Counted] | None:
+        """Ask an endpoint whose target does not count, by its golden samples; None where the target counts.
+
+        Args:
+            name: The endpoint.
+            requests: How many requests to send, >= 1; they are split by the endpoint's shares.
+
+        Raises:
+            EndpointNotFoundError: There is none of that name.
+            EndpointError: Its versions have no golden samples, or it does not answer at all.
+        """
+        state = self._endpoint_log(self._known_endpoint(name)).read().state
+        if state.desired is None:
+            return {}
+        target = self._target(name, state.desired.place)
+        if not isinstance(target, Sampled):
+            return None
+        rollout = self._rollout(name, state.generation, state.desired, target, None)
+        return self._by_label(state.desired, target.sample(rollout, requests))
+
+    def _by_label(self, desired: Desired, counted: Mapping[int, Counted]) -> dict[str, Counted]:
         labels = {
             self.get_version(desired.model, share.version).ordinal: share.version for _, share in desired.shares()
         }
-        counted = self._target(name, desired.place).count()
         return {labels[number]: one for number, one in counted.items() if number in labels}
 
     def _known_endpoint(self, name: str) -> str:

@@ -78,13 +78,14 @@ def give_share(url: str, version: ModelVersion, endpoint: str, share: float, *, 
 def watch(url: str, version: ModelVersion, endpoint: str, settings: CanarySettings) -> Verdict:
     """Return what came of a step: watched until there is enough to say, or somebody else decided."""
     registry, began = ModelRegistry(url), time.monotonic()
-    first = registry.count_endpoint(endpoint)
+    counted = _Counters(registry, endpoint, settings)
+    first = counted.now()
     nothing = Counted(requests=0, errors=0)
     while True:
         desired = registry.get_endpoint(endpoint).desired
         if desired is None or desired.canary is None or desired.canary.version != version.version:
             return Verdict(passed=False, words=f"somebody took it back from {endpoint} while it was watched")
-        stable, now = desired.version, registry.count_endpoint(endpoint)
+        stable, now = desired.version, counted.now()
         verdict = judge_canary(
             settings,
             since(first.get(version.version), now.get(version.version, nothing)),
@@ -95,6 +96,22 @@ def watch(url: str, version: ModelVersion, endpoint: str, settings: CanarySettin
             tell("canary", f"{version.full_name} beside {stable}: {verdict.words}")
             return verdict
         time.sleep(settings.poll_s)
+
+
+class _Counters:
+    """What the versions at an endpoint did: as the target counts it, else as they answer when they are asked."""
+
+    def __init__(self, registry: ModelRegistry, endpoint: str, settings: CanarySettings) -> None:
+        self._registry, self._endpoint, self._settings = registry, endpoint, settings
+        self._asked: dict[str, Counted] = {}
+
+    def now(self) -> dict[str, Counted]:
+        """Return the counters, which never fall."""
+        found = self._registry.sample_endpoint(self._endpoint, self._settings.probe_requests)
+        if found is None:
+            return self._registry.count_endpoint(self._endpoint)
+        self._asked = {version: one.plus(self._asked.get(version)) for version, one in found.items()}
+        return self._asked
 
 
 @registry_step

@@ -21,7 +21,8 @@ class CanarySettings(Record):
     ``max_error_rate`` is of its own requests (0 to 1); ``max_latency_ratio`` its 99th percentile over the stable
     version's, of those that came in the same time. ``min_accuracy`` (0 to 1) and ``max_accuracy_drop`` (the stable
     version's minus its own) are held once ``min_labelled`` right answers came back for it; without them no labels are
-    waited for.
+    waited for. Where the target does not count, ``probe_requests`` golden samples are sent at each look, and what came of
+    them is held to the bounds.
     """
 
     steps: tuple[float, ...] = (0.1, 0.5)
@@ -29,6 +30,7 @@ class CanarySettings(Record):
     wait_s: float = Field(default=3600.0, gt=0.0)
     poll_s: float = Field(default=2.0, gt=0.0)
     min_requests: int = Field(default=100, ge=1)
+    probe_requests: int = Field(default=50, ge=1)
     max_error_rate: float = Field(default=0.01, ge=0.0, le=1.0)
     max_latency_ratio: float | None = Field(default=1.5, gt=0.0)
     min_accuracy: float | None = Field(default=None, ge=0.0, le=1.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -138,6 +138,35 @@ class Counted:
     latency_ms: tuple[tuple[float, int], ...] = ()
     labelled: int = 0
     correct: int = 0
+
+    def plus(self, earlier: Counted | None) -> Counted:
+        """Return these counts with earlier ones of the same version; those have no buckets, and neither has the sum."""
+        if earlier is None:
+            return self
+        return Counted(
+            requests=self.requests + earlier.requests,
+            errors=self.errors + earlier.errors,
+            latency_sum_ms=self.latency_sum_ms + earlier.latency_sum_ms,
+            labelled=self.labelled + earlier.labelled,
+            correct=self.correct + earlier.correct,
+        )
+
+
+@runtime_checkable
+class Sampled(Protocol):
+    """A place whose counters cannot be read: what its versions do is seen by asking them."""
+
+    def sample(self, rollout: Rollout, requests: int) -> Mapping[int, Counted]:
+        """Ask golden samples as users would ask, by the shares, and return what came of it by the version's ordinal.
+
+        A request that nobody answered counts as failed for every version: who should have is not known. So does an
+        answer that differs from the recorded one, for the version that gave it.
+
+        Args:
+            rollout: What serves.
+            requests: How many to send, >= 1, one sample each.
+        """
+        ...
 
 
 class Target(Protocol):

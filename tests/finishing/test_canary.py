@@ -12,11 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import onnx
 import pytest
-from multiplying import SAMPLES, times
-from onnx import helper, numpy_helper
+from multiplying import SAMPLES, only_six_at_once, times
 from prefect_house import PrefectHouse
 
 from flows.canary import canary
@@ -28,16 +25,6 @@ pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
 
 QUICK = {"hold_s": 0.5, "min_requests": 30, "poll_s": 0.1, "wait_s": 60.0, "max_latency_ratio": None}
 STARTED = "import json, sys; from flows.canary import canary; canary(**json.loads(sys.argv[1]))"
-
-
-def only_six_at_once() -> onnx.ModelProto:
-    """Return a model that answers its golden samples, six at once, and fails with any other number of samples."""
-    model = times(3.0)
-    shape = numpy_helper.from_array(np.array([6, 4], np.int64), "shape")
-    model.graph.initializer.append(shape)
-    model.graph.node[0].input[0] = "six"
-    model.graph.node.insert(0, helper.make_node("Reshape", ["x", "shape"], ["six"]))
-    return model
 
 
 @pytest.fixture

@@ -25,6 +25,16 @@ def times(factor: float) -> ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
 
+def only_six_at_once() -> ModelProto:
+    """Return a model that answers its golden samples, six at once, and fails with any other number of samples."""
+    model = times(3.0)
+    shape = numpy_helper.from_array(np.array([6, 4], np.int64), "shape")
+    model.graph.initializer.append(shape)
+    model.graph.node[0].input[0] = "six"
+    model.graph.node.insert(0, helper.make_node("Reshape", ["x", "shape"], ["six"]))
+    return model
+
+
 def answer(endpoint: Endpoint, version: str | None = None) -> NDArray[Any]:
     """Return what an endpoint answers to ``SAMPLES``."""
     assert endpoint.url is not None

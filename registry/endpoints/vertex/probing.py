@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from registry.endpoints.protocol import read_response, write_request
-from registry.endpoints.target import GOLDEN_TOLERANCE, Samples
+from registry.endpoints.target import GOLDEN_TOLERANCE, Counted, Samples
 from registry.endpoints.triton.config import fixed_rows, max_batch_of
 from registry.endpoints.vertex.naming import WHOLE
 from registry.endpoints.vertex.staging import OPTIONS
@@ -67,6 +69,40 @@ class Prober:
                 f"{parity.reason}."
             )
         return parity
+
+    def sample(self, asked: Mapping[str, tuple[Part, Samples]], requests: int) -> dict[str, Counted]:
+        """Send single golden samples by the traffic's shares, and return what came of them by deployed model.
+
+        Args:
+            asked: Each deployed model's part, and its golden inputs and outputs; the inputs of the first are sent.
+            requests: How many, >= 1.
+        """
+        part, (inputs, _) = next(iter(asked.values()))
+        if part.signature is None:
+            raise EndpointError(f"{part.full_name} has no signature to be asked by.")
+        asking = _Asking(part, "", WHOLE, part.signature.inputs[0], part.signature.outputs[0].name)
+        rows = fixed_rows(asking.spec) or 1
+        done, failed, spent_ms = Counter[str](), Counter[str](), Counter[str]()
+        for number in range(requests):
+            row = number % len(inputs)
+            message, began = asking.message(inputs[row : row + 1], rows), time.perf_counter()
+            try:
+                answer = self.service.raw_predict(self.endpoint, message.body, f"{_BINARY}{message.json_bytes}")
+                by = str(answer.headers.get(WHO_ANSWERED))
+                found = asking.output(answer)[:1]
+            except EndpointError:
+                done.update(list(asked))
+                failed.update(list(asked))
+                continue
+            if by not in asked:
+                continue
+            done[by] += 1
+            spent_ms[by] += int((time.perf_counter() - began) * 1e6)
+            expected = asked[by][1][1][row : row + 1]
+            failed[by] += not compare(expected, found, atol=GOLDEN_TOLERANCE, rtol=GOLDEN_TOLERANCE).passed
+        return {
+            key: Counted(requests=done[key], errors=failed[key], latency_sum_ms=spent_ms[key] / 1e3) for key in asked
+        }
 
     def _ask(self, asking: _Asking, inputs: NDArray[Any], rows: int) -> NDArray[Any]:
         message = asking.message(inputs, rows)

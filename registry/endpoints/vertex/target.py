@@ -170,6 +170,25 @@ class VertexTarget(Target):
         """Return nothing: the counters are in Cloud Monitoring, an API of its own that has to be paid for."""
         return {}
 
+    def sample(self, rollout: Rollout, requests: int) -> Mapping[int, Counted]:
+        """Ask golden samples by the traffic's shares, and return what came of it by the version's ordinal.
+
+        Raises:
+            EndpointError: There are no golden samples, or nothing is deployed.
+        """
+        endpoint = self._deploying.get()
+        parts = dict(zip(self._deploying.ids(rollout, endpoint), rollout.parts, strict=True))
+        asked = {key: (part, self._staging.expected(part)) for key, part in parts.items() if key in split_of(endpoint)}
+        if not asked or any(samples is None for _, samples in asked.values()):
+            raise EndpointError(
+                f"{self._endpoint} cannot be watched: its counters are not read, and a version without golden samples "
+                f"cannot be asked. Register versions with samples=, or move the shares by hand."
+            )
+        counted = self._prober.sample(
+            {key: (part, samples) for key, (part, samples) in asked.items() if samples}, requests
+        )
+        return {parts[key].number: one for key, one in counted.items()}
+
     # ------------------------------------------------------------------------------------------------------- refusals
 
     def _check_installed(self) -> None:
