@@ -154,7 +154,7 @@ class Moving(Approving):
         returned_to = known.state.recall("rolled_back", idempotency_key) or known.state.production or ""
         back = self._version(name, known, returned_to)
         if endpoint_name is not None:
-            self._serve_again(back, endpoint_name, reason=reason, actor=actor)
+            self._serve_again(back, endpoint_name, reason=reason, actor=actor, key=idempotency_key)
         return back
 
     def find_way_back(self, name: str) -> ModelVersion | None:
@@ -250,5 +250,7 @@ class Moving(Approving):
     def _check_servable(self, version: ModelVersion, endpoint_name: str) -> None:
         raise NotImplementedError  # pragma: no cover - the class that deploys gives it
 
-    def _serve_again(self, version: ModelVersion, endpoint_name: str, *, reason: str, actor: str | None) -> None:
+    def _serve_again(
+        self, version: ModelVersion, endpoint_name: str, *, reason: str, actor: str | None, key: str | None
+    ) -> None:
         raise NotImplementedError  # pragma: no cover - the class that deploys gives it

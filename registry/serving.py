@@ -251,9 +251,16 @@ class Serving(Drifting):
             settings=None if plain else settings,
         )
 
-    def _serve_again(self, version: ModelVersion, endpoint_name: str, *, reason: str, actor: str | None) -> None:
+    def _serve_again(
+        self, version: ModelVersion, endpoint_name: str, *, reason: str, actor: str | None, key: str | None
+    ) -> None:
         self.deploy_model(
-            version.name, version.version, endpoint_name=endpoint_name, why=reason or "rolled back", actor=actor
+            version.name,
+            version.version,
+            endpoint_name=endpoint_name,
+            why=reason or "rolled back",
+            actor=actor,
+            idempotency_key=None if key is None else f"{key}/rollback",
         )
 
     def _check_servable(self, version: ModelVersion, endpoint_name: str) -> None:

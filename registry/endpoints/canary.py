@@ -21,8 +21,8 @@ class CanarySettings(Record):
     ``max_error_rate`` is of its own requests (0 to 1); ``max_latency_ratio`` its 99th percentile over the stable
     version's, of those that came in the same time. ``min_accuracy`` (0 to 1) and ``max_accuracy_drop`` (the stable
     version's minus its own) are held once ``min_labelled`` right answers came back for it; without them no labels are
-    waited for. Where the target does not count, ``probe_requests`` golden samples are sent at each look, and what came of
-    them is held to the bounds.
+    waited for. Where the target does not count, ``probe_requests`` golden samples are sent at each look, and what came
+    of them is held to the bounds.
     """
 
     steps: tuple[float, ...] = (0.1, 0.5)

@@ -13,7 +13,8 @@ import small_network
 
 from registry import Guard, ModelRegistry, OptimizeSpec
 from registry.endpoints.client import InferenceClient
-from registry.engines.key import engine_key
+from registry.endpoints.desired import Wanted
+from registry.engines.key import engine_key, this_machine
 from registry.errors import EndpointError, IntegrityError, InvalidInputError, RefusedError
 from registry.signing import generate
 
@@ -130,7 +131,7 @@ def test_where_no_engine_fits_the_plain_onnx_serves_and_it_is_said(
 def foreign() -> Callable[..., str]:
     """Return what keeps an engine beside v1 whose key names another machine, and returns the key."""
 
-    def keep(registry: ModelRegistry, **changed: str) -> str:
+    def keep(registry: ModelRegistry, *, engine: str = "onnxruntime", **changed: str) -> str:
         from registry import artifacts
         from registry.encoding import digest_of, readable_json
         from registry.events import VariantAdded
@@ -141,7 +142,7 @@ def foreign() -> Callable[..., str]:
         made = registry.get_variants("net", 1)[0]
         fields = {**made.report.key_fields, **changed}
         key = engine_key(fields)
-        report = made.report.model_copy(update={"key": key, "key_fields": fields})
+        report = made.report.model_copy(update={"key": key, "key_fields": fields, "engine": engine})
         place = f"models/net/versions/v1/variants/{key}"
         data = registry.store.read(f"models/net/versions/v1/variants/{made.key}/model.onnx")
         manifest = artifacts.upload(registry.store, place, artifacts.from_bytes(data, "model.onnx"), title="")
@@ -276,6 +277,33 @@ def test_an_engine_that_rounds_is_served_and_held_to_its_own_answers(net: ModelR
     expected = small_network.answers(INPUTS)
     assert float(np.mean(found.argmax(axis=1) == expected.argmax(axis=1))) > 0.9
     assert "int8" not in spec.engines[0] or not np.allclose(found, expected, atol=1e-4), "int8 rounds"
+
+
+def test_an_endpoint_opens_no_engine_whose_key_does_not_match_and_goes_on(
+    net: ModelRegistry, foreign: Callable[..., str]
+) -> None:
+    key = foreign(net, engine="onnxruntime-int8", os="plan9")
+    before = net.deploy_model("net", 1).endpoint
+    try:
+        assert before.desired is not None
+        log = net._endpoint_log("net")  # noqa: SLF001 - as a deployer on that other machine would have wanted it
+        log.append(lambda _: Wanted(desired=before.desired.model_copy(update={"variant": key})), actor=ANN)
+        with pytest.raises(EndpointError) as refused:
+            net.reconcile_endpoint("net")
+        assert str(refused.value) == (
+            f"the engine onnxruntime-int8 of net:v1 does not fit: it was built for plan9 on {this_machine().arch}, "
+            f"this is linux on {this_machine().arch}. Run `modelway models deploy net --version v1` to have one chosen that "
+            f"does."
+        )
+        now = net.get_endpoint("net")
+        assert (now.generation, now.desired, now.url) == (before.generation, before.desired, before.url)
+        assert now.url is not None
+        with InferenceClient(now.url) as client:
+            np.testing.assert_allclose(
+                client.infer("net", {"x": INPUTS})["y"], small_network.answers(INPUTS), atol=1e-3
+            )
+    finally:
+        net.stop_endpoint("net")
 
 
 def test_an_engine_that_answers_otherwise_than_when_it_was_judged_does_not_serve(
