@@ -7,7 +7,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from registry.config import configured_storage_options
 from registry.deriving import Deriving
 from registry.endpoints.desired import Desired, Share
 from registry.endpoints.settings import LocalSettings, TargetSettings, TritonSettings, VertexSettings
@@ -34,12 +33,12 @@ class BringingUp(Deriving):
             case TritonSettings():
                 from registry.endpoints.triton.target import TritonTarget
 
-                options = configured_storage_options()
+                options = self.config.client_options
                 return TritonTarget(settings, endpoint=endpoint, registry=self.identity.id, storage_options=options)
             case VertexSettings():
                 from registry.endpoints.vertex.target import VertexTarget
 
-                options = configured_storage_options()
+                options = self.config.client_options
                 return VertexTarget(
                     settings,
                     endpoint=endpoint,

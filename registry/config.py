@@ -10,11 +10,16 @@ from typing import Any
 from pydantic import Field
 
 from registry.base import Record
+from registry.endpoints.settings import VertexSettings
 from registry.errors import InvalidInputError
 from registry.versions import Strategy
 
 DEFAULT_LOCATION = "./.modelway"
 """Where the command line keeps a registry when nothing else is said."""
+
+
+SERVING = "serving"
+"""Below a registry's bucket: what Vertex AI reads models from, where no other place was named."""
 
 
 class RegistryConfig(Record):
@@ -41,6 +46,16 @@ class RegistryConfig(Record):
         if self.url is not None and self.bucket_name is not None:
             raise InvalidInputError("give a RegistryConfig either a url or a bucket_name, not both.")
         return f"gs://{self.bucket_name}" if self.bucket_name is not None else self.url
+
+    @property
+    def vertex(self) -> VertexSettings | None:
+        """Settings of an endpoint on Vertex AI in this project and region, its models staged in this bucket.
+
+        None where one of the three is not said.
+        """
+        if self.project_id is None or self.region is None or self.bucket_name is None:
+            return None
+        return VertexSettings(project=self.project_id, region=self.region, staging=f"gs://{self.bucket_name}/{SERVING}")
 
     @property
     def client_options(self) -> dict[str, Any]:

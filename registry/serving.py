@@ -118,7 +118,7 @@ class Serving(Drifting):
         follows = None if pin else self._followed(model_name, version, metadata)
 
         def plan(current: EndpointState) -> Desired:
-            settings = place_of(target, current)
+            settings = place_of(target, current, self.config.vertex)
             desired = self._desired(metadata, endpoint, settings, why=why, follows=follows)
             if shadow is not None or traffic != 1.0:
                 desired = beside(endpoint, current, desired, traffic=traffic, shadow=shadow)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from registry.config import SERVING
 from registry.contents import Contents
 from registry.core import RegistryIdentity
 from registry.endpoints.desired import EndpointMachine, EndpointState, Observed
@@ -25,7 +26,7 @@ from registry.versions import VersionRef
 from registry.walking import LogWalk, Visit, Walked
 
 _IDENTITY = "registry.json"
-_OWN = {_IDENTITY, "head.json", "log", "checkpoints", "models", "endpoints", ".doctor"}
+_OWN = {_IDENTITY, "head.json", "log", "checkpoints", "models", "endpoints", SERVING, ".doctor"}
 _GC = "`modelway models gc` removes it once it is old enough."
 _LEAVE = "It is no file of a registry; remove it if it is not wanted."
 

@@ -234,4 +234,5 @@ def settings_for(
     except EndpointNotFoundError:
         current = None
     place = None if current is None else current.place
-    return settings_of(kind or ("local" if place is None else place.kind), given, place)
+    wanted = kind or ("local" if place is None else place.kind)
+    return settings_of(wanted, given, registry.config.vertex if place is None else place)

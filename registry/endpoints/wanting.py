@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from registry.endpoints.desired import Desired, EndpointState, Failed, Observed, Served, Share, Wanted
-from registry.endpoints.settings import LocalSettings, TargetKind, TargetSettings
+from registry.endpoints.settings import LocalSettings, TargetKind, TargetSettings, VertexSettings
 from registry.errors import InvalidInputError
 
 
@@ -11,8 +11,10 @@ class Superseded(Exception):  # noqa: N818 - not an error: somebody wants someth
     """Another generation was wanted while this one was brought up."""
 
 
-def place_of(target: TargetKind | TargetSettings | None, current: EndpointState) -> TargetSettings:
-    """Return the settings of the target: those given, or those that the endpoint has.
+def place_of(
+    target: TargetKind | TargetSettings | None, current: EndpointState, vertex: VertexSettings | None = None
+) -> TargetSettings:
+    """Return the target's settings: those given, those that the endpoint has, or ``vertex``, the registry's own.
 
     Raises:
         InvalidInputError: Only a name was given, and the endpoint has no settings of that kind yet.
@@ -23,6 +25,8 @@ def place_of(target: TargetKind | TargetSettings | None, current: EndpointState)
         return current.desired.place
     if target in {None, "local"}:
         return LocalSettings()
+    if target == "vertex" and vertex is not None:
+        return vertex
     settings = "TritonSettings(repository=...)" if target == "triton" else "VertexSettings(project=..., ...)"
     raise InvalidInputError(
         f"target {target!r} needs settings the first time: give target={settings} of registry.endpoints.settings, or "

@@ -290,10 +290,10 @@ def test_an_endpoint_opens_no_engine_whose_key_does_not_match_and_goes_on(
         log.append(lambda _: Wanted(desired=before.desired.model_copy(update={"variant": key})), actor=ANN)
         with pytest.raises(EndpointError) as refused:
             net.reconcile_endpoint("net")
+        here = this_machine().arch
         assert str(refused.value) == (
-            f"the engine onnxruntime-int8 of net:v1 does not fit: it was built for plan9 on {this_machine().arch}, "
-            f"this is linux on {this_machine().arch}. Run `modelway models deploy net --version v1` to have one chosen that "
-            f"does."
+            f"the engine onnxruntime-int8 of net:v1 does not fit: it was built for plan9 on {here}, this is linux on "
+            f"{here}. Run `modelway models deploy net --version v1` to have one chosen that does."
         )
         now = net.get_endpoint("net")
         assert (now.generation, now.desired, now.url) == (before.generation, before.desired, before.url)

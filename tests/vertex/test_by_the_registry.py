@@ -10,8 +10,10 @@ import pytest
 from emulators import Emulator
 from multiplying import register_versions
 
-from registry import ModelRegistry
+from registry import ModelRegistry, RegistryConfig
+from registry.endpoints.desired import EndpointState
 from registry.endpoints.settings import VertexSettings
+from registry.endpoints.wanting import place_of
 from registry.errors import InvalidInputError
 from registry.reconciling import Step
 
@@ -81,6 +83,13 @@ def test_a_canary_gets_its_share_and_a_shadow_is_refused(models: ModelRegistry) 
     with pytest.raises(Exception, match=r"[Ss]hadow"):
         models.deploy_model("times", 3, endpoint_name="main", shadow=0.5)
     assert models.get_endpoint("main").desired == before.desired
+
+
+def test_a_config_with_project_bucket_and_region_says_where_vertex_is() -> None:
+    config = RegistryConfig(project_id="acme", bucket_name="acme-models", region="us-central1")
+    assert config.vertex == VertexSettings(project="acme", region="us-central1", staging="gs://acme-models/serving")
+    assert place_of("vertex", EndpointState(), config.vertex) == config.vertex
+    assert RegistryConfig(project_id="acme", bucket_name="acme-models").vertex is None
 
 
 def test_vertex_needs_its_settings_the_first_time(models: ModelRegistry) -> None:
