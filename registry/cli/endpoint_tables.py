@@ -32,9 +32,9 @@ def of_endpoint(page: EndpointDetails) -> Table:
     return table
 
 
-def of_history(name: str, history: Iterable[EndpointEntry]) -> Table:
+def of_history(history: Iterable[EndpointEntry]) -> Table:
     """Return a row for each line of an endpoint's history."""
-    table = table_of("at", "generation", "event", "by", f"what of {name}")
+    table = table_of("at", "generation", "event", "by", "what")
     for one in history:
         bytes_ = "".join(f"; {part.version} is {part.digest[:12]}" for part in one.parts if part.digest)
         add_row(table, time_of(one.at), str(one.generation or "-"), one.event, one.actor, f"{one.words}{bytes_}")

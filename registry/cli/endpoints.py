@@ -49,7 +49,7 @@ def log_endpoint(ctx: Context, endpoint: EndpointName) -> None:
     from registry.cli.endpoint_tables import of_history
 
     history = ctx.obj.open().get_endpoint_history(endpoint)
-    ctx.obj.show(history, lambda _: [of_history(endpoint, history)])
+    ctx.obj.show(history, lambda _: [of_history(history)])
 
 
 def drift(ctx: Context, endpoint: AnyEndpoint = None) -> None:
