@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from pydantic import ValidationError
@@ -11,7 +12,7 @@ from pydantic import ValidationError
 from registry import ModelRegistry, ModelVersion
 from registry.endpoints.canary import CanarySettings, Verdict, judge_canary, since
 from registry.endpoints.target import Counted
-from registry.errors import InvalidInputError
+from registry.errors import EndpointError, InvalidInputError
 from registry.stages import ModelStage
 from tasks.prefect_events import emit_version
 from tasks.prefect_task import registry_step
@@ -76,16 +77,23 @@ def give_share(url: str, version: ModelVersion, endpoint: str, share: float, *, 
 
 @registry_step
 def watch(url: str, version: ModelVersion, endpoint: str, settings: CanarySettings) -> Verdict:
-    """Return what came of a step: watched until there is enough to say, or somebody else decided."""
+    """Return what came of a step: watched until there is enough to say, or somebody else decided.
+
+    A target that does not answer for a while is looked at again; one that never did is reason to take the version back.
+    """
     registry, began = ModelRegistry(url), time.monotonic()
-    counted = _Counters(registry, endpoint, settings)
-    first = counted.now()
-    nothing = Counted(requests=0, errors=0)
+    counted, nothing = _Counters(registry, endpoint, settings), Counted(requests=0, errors=0)
+    try:
+        first = now = counted.now()
+    except EndpointError as error:
+        return Verdict(passed=False, words=f"it could not be watched: {error}")
     while True:
         desired = registry.get_endpoint(endpoint).desired
         if desired is None or desired.canary is None or desired.canary.version != version.version:
             return Verdict(passed=False, words=f"somebody took it back from {endpoint} while it was watched")
-        stable, now = desired.version, counted.now()
+        stable = desired.version
+        with suppress(EndpointError):
+            now = counted.now()
         verdict = judge_canary(
             settings,
             since(first.get(version.version), now.get(version.version, nothing)),
