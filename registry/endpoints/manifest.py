@@ -1,7 +1,7 @@
 """What another tool needs to serve what an endpoint serves, from the registry's own bytes: KServe's InferenceService.
 
 Source: KServe 0.21, ``serving.kserve.io/v1beta1``. Its storage initializer copies an entry of ``storageUris`` to the
-entry's ``mountPath``: a version's folder comes to lie where Triton looks for it, at ``/mnt/models/NAME/NUMBER``.
+entry's ``mountPath``: a version's folder comes to lie where Triton looks for it, at ``MODEL_STORE/NAME/NUMBER``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from registry.engines.backends import family_of
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
 
 TRITON_RELEASE = "25.10-py3"
 """The release of Triton that is asked for: KServe's own default, 23.05, is older than the opset that is exported."""
+
+MODEL_STORE = str(PurePosixPath("/", "mnt", "models"))
+"""Where KServe's runtimes look for models in their containers."""
 
 _FILE = "model.onnx"
 _LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
@@ -141,7 +145,7 @@ def _predictor(registry: ModelRegistry, model: str, share: Share) -> dict[str, A
             "runtimeVersion": TRITON_RELEASE,
         },
         # With the slash at its end: without it KServe copies v10 too where v1 is asked for.
-        "storageUris": [{"uri": f"{folder}{below}", "mountPath": f"/mnt/models/{inner}/{version.ordinal}"}],
+        "storageUris": [{"uri": f"{folder}{below}", "mountPath": f"{MODEL_STORE}/{inner}/{version.ordinal}"}],
     }
 
 

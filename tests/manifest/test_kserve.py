@@ -14,7 +14,7 @@ from ruamel.yaml import YAML
 from registry import ModelRegistry
 from registry.config import RegistryConfig
 from registry.encoding import digest_of
-from registry.endpoints.manifest import manifest_for, manifest_yaml
+from registry.endpoints.manifest import MODEL_STORE, manifest_for, manifest_yaml
 from registry.errors import (
     EndpointError,
     EndpointNotFoundError,
@@ -65,7 +65,7 @@ def test_a_manifest_points_at_the_versions_own_folder_and_names_its_bytes(
     manifest = kserve(registry)
     predictor = manifest["spec"]["predictor"]
     assert predictor["storageUris"] == [
-        {"uri": f"{emulator.url}/team/models/iris/versions/v2/", "mountPath": "/mnt/models/iris/2"}
+        {"uri": f"{emulator.url}/team/models/iris/versions/v2/", "mountPath": f"{MODEL_STORE}/iris/2"}
     ]
     version, sidecar = registry.get_version("iris", 2), registry.get_sidecar("iris", 2)
     assert sidecar.manifest is not None
@@ -140,7 +140,7 @@ def test_a_canary_gets_its_share_beside_the_stable_version(in_s3: ModelRegistry)
     assert canary["trafficPercent"] == 25
     assert canary["predictor"]["name"] == "v2"
     assert "minReplicas" not in canary["predictor"]  # KServe makes it of the share
-    assert canary["predictor"]["storageUris"][0]["mountPath"] == "/mnt/models/iris/2"
+    assert canary["predictor"]["storageUris"][0]["mountPath"] == f"{MODEL_STORE}/iris/2"
     assert manifest["spec"]["predictor"]["annotations"]["modelway/version"] == "v1"
     assert "modelway/left-out" not in manifest["metadata"]["annotations"]
 
@@ -173,7 +173,7 @@ def test_the_schema_refuses_what_kserve_does_not_know(in_s3: ModelRegistry) -> N
     good = json.dumps(kserve(in_s3))
     for was, is_now in {
         '"storageUris"': '"storageURIs"',
-        '"mountPath": "/mnt': '"mountPath": "mnt',
+        '"mountPath": "/': '"mountPath": "',
         '"minReplicas": 1': '"minReplicas": "1"',
         "serving.kserve.io/v1beta1": "serving.kserve.io/v1",
         '"name": "flowers"': '"name": "Flowers"',
@@ -200,7 +200,7 @@ def test_names_that_kubernetes_does_not_take_are_refused_or_made_fit(filled: Fil
     assert manifest["metadata"]["name"] == "all-flowers"
     assert manifest["metadata"]["annotations"]["modelway/endpoint"] == "all_flowers"
     (storage,) = manifest["spec"]["predictor"]["storageUris"]
-    assert storage["mountPath"] == "/mnt/models/iris-of-the-museum/1"
+    assert storage["mountPath"] == f"{MODEL_STORE}/iris-of-the-museum/1"
     for namespace in ("Models", "a.b", "", "-", "n" * 64):
         words = refused(registry, InvalidNameError, endpoint="all_flowers", namespace=namespace)
         assert words.startswith(f"the namespace cannot be named {namespace!r} in Kubernetes: use at most 63")
