@@ -62,7 +62,7 @@ def all_trials(addresses: Mapping[str, Address], *, seconds: float) -> tuple[Tri
         (Question("binary", 8), no_mlserver, "MLServer takes no binary tensors over HTTP"),
         (Question("binary", 1), no_mlserver, "MLServer takes no binary tensors over HTTP"),
         (Question("json", 8), two, "the floor answers with as many bytes as for a binary request"),
-        (Question("grpc", 1), services, "by a caller in Python, who takes most of the time"),
+        (Question("grpc", 1), services, "by one caller in Python, grpcio's"),
     )
     return tuple(_trial(question, who, addresses, note, seconds) for question, who, note in asked)
 
