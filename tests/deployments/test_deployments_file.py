@@ -116,6 +116,7 @@ def test_the_file_that_comes_with_modelway_holds(monkeypatch: pytest.MonkeyPatch
         "promotion",
         "retraining",
         "rollback",
+        "canary",
         "reconcile",
         "gc",
     }

@@ -155,7 +155,7 @@ MISTAKES = {
     "batches out of order": (RIGHT + "optimize:\n  batch: {min: 9, opt: 2}\n", r":11: optimize\.batch: .*min <= opt"),
     "an unknown target": (
         changed("endpoint_name: digits", "endpoint_name: digits\n  target: moon"),
-        r":10: deploy\.target: must be 'local'; found 'moon'",
+        r":10: deploy\.target: must be .*'local'.*'vertex'.*; found 'moon'",
     ),
     "a name that cannot be": (
         changed("name: digits\nd", "name: Digits!\nd"),

@@ -287,7 +287,8 @@ def test_an_endpoint_opens_no_engine_whose_key_does_not_match_and_goes_on(
     try:
         assert before.desired is not None
         log = net._endpoint_log("net")  # noqa: SLF001 - as a deployer on that other machine would have wanted it
-        log.append(lambda _: Wanted(desired=before.desired.model_copy(update={"variant": key})), actor=ANN)
+        foreign_one = before.desired.model_copy(update={"variant": key})
+        log.append(lambda _: Wanted(desired=foreign_one), actor=ANN)
         with pytest.raises(EndpointError) as refused:
             net.reconcile_endpoint("net")
         here = this_machine().arch

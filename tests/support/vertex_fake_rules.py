@@ -192,10 +192,12 @@ class VertexRules:
             kept.name, kept.version_id = self._full("models", name), str(len(versions) + 1)
             kept.version_aliases = [*model.version_aliases, *([] if versions else ["default"])]
             kept.create_time = kept.version_create_time = self._now()
-            kept.supported_deployment_resources_types = [v1.Model.DeploymentResourcesType.DEDICATED_RESOURCES]
+            # The messages take words and None as well as what their annotations say.
+            dedicated: Any = v1.Model.DeploymentResourcesType.DEDICATED_RESOURCES
+            kept.supported_deployment_resources_types = [dedicated]
             self._arguments[name, kept.version_id] = list(model.container_spec.args)
             self._files[name, kept.version_id] = files
-            kept.container_spec = None  # input only
+            del kept.container_spec  # input only
             versions.append(kept)
             return v1.UploadModelResponse(model=kept.name, model_version_id=kept.version_id)
 
