@@ -77,6 +77,9 @@ def test_the_commands_answer_after_two_runs_and_the_capture_shows_the_same_steps
 
 def test_what_is_said_to_be_not_built_is_not_built(tmp_path: Path) -> None:
     house: House = house_in(tmp_path)
-    ended = house.run("models", "deploy", "digits", "--endpoint-name", "digits", "--target", "triton")
+    (tmp_path / "weights").write_bytes(b"weights")
+    assert house.run("models", "register", "digits", "weights").code == 0
+    ended = house.run("endpoints", "manifest", "digits", "--for", "sagemaker")
     assert ended.code == 2
-    assert "triton" in ended.output
+    assert "sagemaker is not built" in ended.output
+    assert "SageMaker" in TEXT[TEXT.index("## Not built yet") :]

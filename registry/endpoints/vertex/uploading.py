@@ -116,7 +116,7 @@ class Uploading:
         """Return Triton as a container, which takes the bodies of rawPredict as its own protocol's."""
         return {
             "image_uri": self.settings.image,
-            "command": ["/opt/tritonserver/bin/tritonserver"],
+            "command": ["tritonserver"],
             "args": [
                 "--model-repository=$(AIP_STORAGE_URI)",
                 "--allow-vertex-ai=true",
