@@ -103,8 +103,9 @@ class LocalTarget(Target):
     @override
     def collect(self, rollout: Rollout) -> None:
         used = {_engine_name(part) for part in rollout.parts}
+        kept = {str(number) for number in rollout.keep}  # going back need not fetch them again
         for folder in (self._folder / "engines").glob("*"):
-            if folder.name not in used:
+            if folder.name not in used and folder.name.partition("-")[0] not in kept:
                 shutil.rmtree(folder, ignore_errors=True)
 
     @override
@@ -216,8 +217,8 @@ def _opened(one: ServedVersion) -> tuple[str, ...]:
 
 
 def _engine_name(part: Part) -> str:
-    """Return the name of a part's folder: the engine's key, or the version's own files by their sidecar's digest."""
-    return f"{part.version}-{(part.variant or part.metadata_digest.removeprefix('sha256:'))[:32]}"
+    """Return the name of a part's folder: its ordinal, and the engine's key or the digest of the version's sidecar."""
+    return f"{part.number}-{(part.variant or part.metadata_digest.removeprefix('sha256:'))[:32]}"
 
 
 def _counted(said: Mapping[str, Any]) -> Counted:

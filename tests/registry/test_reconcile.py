@@ -220,6 +220,18 @@ def test_engines_that_were_spoilt_on_this_machine_are_fetched_again(
     assert {factor_at(serving.get_endpoint("main")) for _ in range(40)} == {2, 3}
 
 
+def test_the_engine_that_served_before_stays_on_this_machine_for_the_way_back(
+    serving: ModelRegistry, own_folders: Path
+) -> None:
+    for version in (1, 2, 3):
+        serving.deploy_model("times", version, endpoint_name="main")
+    engines = {path.parent: path.stat().st_mtime_ns for path in own_folders.rglob("*.onnx")}
+    assert sorted(folder.name.partition("-")[0] for folder in engines) == ["2", "3"]
+
+    serving.deploy_model("times", 2, endpoint_name="main")
+    assert {path.parent: path.stat().st_mtime_ns for path in own_folders.rglob("*.onnx")} == engines
+
+
 def test_an_endpoint_follows_production_and_reconcile_brings_it_after(serving: ModelRegistry) -> None:
     serving.deploy_model("times", endpoint_name="main")
     serving.deploy_model("times", 1, endpoint_name="fixed", pin=True)
