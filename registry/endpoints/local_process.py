@@ -57,17 +57,18 @@ class LocalProcess:
         running = self.find() or wait_for_answer(self._state_file, log_path=self._log_path)
         if running is not None and not self._differs():
             return
-        port = self._settings.port or self._last_port()
         if running is not None:
             stop_server(running, timeout_s=_ENDED_WITHIN_S)  # it has to let go of the address first
+        last = self._last_ports()
+        ports = self._settings.port or last[0], self._settings.grpc_port or last[1]
         try:
-            self._start(port)
+            self._start(ports)
         except EndpointError:
-            if not self.models_file.exists() or port == self._settings.port != 0:
+            if not self.models_file.exists():
                 raise
             # What it served last is no more to be opened: what is wanted is loaded next, and needs a process only.
             self.write(ServedModels())
-            self._start(port)
+            self._start(ports)
 
     def stop(self, *, forget: bool) -> None:
         """End the process, requests under way are finished; ``forget`` its files as well, but for the requests kept."""
@@ -106,10 +107,11 @@ class LocalProcess:
         staged.write_text(models.model_dump_json(indent=2) + "\n", encoding="utf-8")
         staged.replace(self.models_file)
 
-    def _config(self, port: int) -> ServerConfig:
+    def _config(self, ports: tuple[int, int]) -> ServerConfig:
         return ServerConfig(
             **self._settings.model_dump(include=_KEPT_FOR_LIFE),
-            port=port,
+            port=ports[0],
+            grpc_port=ports[1],
             endpoint=self._endpoint,
             models_file=self.models_file,
             state_file=self._state_file,
@@ -122,20 +124,23 @@ class LocalProcess:
             written = ServerConfig.model_validate_json((self._folder / "server.json").read_bytes())
         except (OSError, ValidationError):
             return True
-        kept = {*_KEPT_FOR_LIFE, "port"}
-        wanted = self._config(self._settings.port or written.port)
-        return written.model_dump(include=kept) != wanted.model_dump(include=kept)
+        kept = {*_KEPT_FOR_LIFE, "port", "grpc_port"}
+        ports = self._settings.port or written.port, self._settings.grpc_port or written.grpc_port
+        return written.model_dump(include=kept) != self._config(ports).model_dump(include=kept)
 
-    def _last_port(self) -> int:
-        """Return the port that the endpoint had, 0 where it had none: its address stays when its process does not."""
-        last = self._folder / "port"
-        return int(last.read_text()) if last.exists() else 0
+    def _last_ports(self) -> tuple[int, int]:
+        """Return the ports that the endpoint had, 0 for none: its address stays when its process does not."""
+        last = self._folder / "ports"
+        http, grpc = (int(word) for word in last.read_text().split()) if last.exists() else (0, 0)
+        return http, grpc
 
-    def _start(self, port: int) -> None:
+    def _start(self, ports: tuple[int, int]) -> None:
+        wanted = self._settings.port, self._settings.grpc_port
         try:
-            running = start_server(self._config(port), folder=self._folder)
+            running = start_server(self._config(ports), folder=self._folder)
         except EndpointError:
-            if port in {0, self._settings.port}:
+            if ports == wanted:
                 raise
-            running = start_server(self._config(0), folder=self._folder)  # somebody else has taken it meanwhile
-        (self._folder / "port").write_text(running.url.rpartition(":")[2])
+            running = start_server(self._config(wanted), folder=self._folder)  # somebody has taken the last ones
+        found = [(address or ":0").rpartition(":")[2] for address in (running.url, running.grpc)]
+        (self._folder / "ports").write_text(" ".join(found))

@@ -127,7 +127,7 @@ class _Process:
         from registry.endpoints.grpc_service import start_grpc
 
         try:
-            self._grpc, port = await start_grpc(self._service)
+            self._grpc, port = await start_grpc(self._service, port=self._config.grpc_port)
         except MissingExtraError as error:
             _log.warning("there is no gRPC service: %s", error)
             return None

@@ -132,6 +132,7 @@ class ServerConfig(Record):
     log_file: Path | None = None
     port: int = Field(default=0, ge=0, le=65535)
     grpc: bool = True
+    grpc_port: int = Field(default=0, ge=0, le=65535)
     limits: Limits = Limits()
     workers: int = Field(default=2, ge=1)
     engine_threads: int = Field(default=1, ge=1)

@@ -15,14 +15,15 @@ from registry.names import near
 class LocalSettings(StoredRecord):
     """A process of this machine that speaks the Open Inference Protocol on loopback.
 
-    ``port`` 0 takes a free one, which the endpoint then keeps. Requests that come while an engine runs are answered
-    together, at most ``max_batch`` samples at once; none waits longer than ``max_delay_ms`` for company. More than
-    ``max_concurrency`` requests at once are refused (429), and one that takes longer than ``timeout_s`` ends (504).
-    ``log_share`` of the requests (0 to 1) are kept in Parquet files.
+    ``port`` and ``grpc_port`` 0 take a free one, which the endpoint then keeps. Requests that come while an engine runs
+    are answered together, at most ``max_batch`` samples at once; none waits longer than ``max_delay_ms`` for company.
+    More than ``max_concurrency`` requests at once are refused (429), and one that takes longer than ``timeout_s`` ends
+    (504). ``log_share`` of the requests (0 to 1) are kept in Parquet files.
     """
 
     kind: Literal["local"] = "local"
     port: int = Field(default=0, ge=0, le=65535)
+    grpc_port: int = Field(default=0, ge=0, le=65535)
     workers: int = Field(default=2, ge=1)
     engine_threads: int = Field(default=1, ge=1)
     max_batch: int = Field(default=32, ge=1)

@@ -53,6 +53,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "Share": {"variant": None, "why_engine": ""},
     "LocalSettings": {
         "port": 0,
+        "grpc_port": 0,
         "workers": 2,
         "engine_threads": 1,
         "max_batch": 32,
@@ -155,6 +156,7 @@ BOUNDS: dict[str, dict[str, tuple[float, float]]] = {
     "LocalSettings": {
         **dict.fromkeys(("workers", "engine_threads", "max_batch", "max_concurrency"), ONE_OR_MORE),
         "port": (0, 65535),
+        "grpc_port": (0, 65535),
         "max_delay_ms": DELAY,
         "timeout_s": ABOVE_0,
         "log_share": SHARE,

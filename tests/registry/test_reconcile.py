@@ -201,7 +201,11 @@ def test_a_process_that_died_is_drift_and_is_brought_up(serving: ModelRegistry) 
     assert (drift.kind, drift.mend) == ("down", "modelway endpoints reconcile main")
     assert f"nothing answers at {endpoint.url}" in drift.words
     assert serving.reconcile_endpoint("main") == [drift.words]
-    assert factor_at(serving.get_endpoint("main")) == 2
+    again = serving.get_endpoint("main")
+    assert factor_at(again) == 2
+    assert endpoint.observed is not None
+    assert again.observed is not None
+    assert (again.url, again.observed.grpc) == (endpoint.url, endpoint.observed.grpc)
 
 
 @pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_bytes(b"spoilt")])
