@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from registry import ModelRegistry
+from registry import Endpoint, ModelRegistry, ModelStage
+from registry.endpoints.desired import PRODUCTION
 from registry.errors import ModelwayError
 from registry.records import Run
 from tasks.labels import MODEL, REGISTRY, REQUEST
@@ -112,11 +113,16 @@ def _parameters_of(run: Run) -> dict[str, Any]:
 def reconcile_endpoints(url: str) -> list[str]:
     """Bring every endpoint to what is wanted of it: what died, was left half done, or is to follow a promotion.
 
+    One that follows production is left to a living run that has just promoted: it may have a canary in mind.
+
     Returns:
         The names of those that could not be brought up.
     """
     registry, failed = ModelRegistry(url), []
     for endpoint in registry.list_endpoints():
+        if (run := _promoted_by(registry, endpoint)) is not None:
+            tell("reconcile", f"{endpoint.name} is left to run {run.id}, which has promoted what it is to serve")
+            continue
         try:
             for mended in registry.reconcile_endpoint(endpoint.name):
                 tell("reconcile", f"mended: {mended}")
@@ -124,3 +130,15 @@ def reconcile_endpoints(url: str) -> list[str]:
             tell("reconcile", f"{endpoint.name}: {error}")
             failed.append(endpoint.name)
     return failed
+
+
+def _promoted_by(registry: ModelRegistry, endpoint: Endpoint) -> Run | None:
+    """Return the living run that gave production to what an endpoint follows, and has not ended yet."""
+    desired = endpoint.desired
+    if desired is None or desired.follows != PRODUCTION:
+        return None
+    for run in registry.get_runs(desired.model, only_open=True):
+        promoted = registry.find_done(desired.model, "moved", f"{run.id}:{ModelStage.PRODUCTION}")
+        if promoted is not None and promoted.stage is ModelStage.PRODUCTION and fate_of(run) == "alive":
+            return run
+    return None

@@ -20,6 +20,7 @@ from flows.canary import canary
 from registry import ModelRegistry
 from registry.endpoints.client import InferenceClient
 from registry.errors import InvalidInputError, ModelwayError
+from tasks import reconciling
 
 pytestmark = [pytest.mark.heavy, pytest.mark.timeout(600)]
 
@@ -191,3 +192,15 @@ def test_settings_that_cannot_be_are_refused_and_nothing_changes(
         _go(house, models, "2", **settings)
     assert models.get_endpoint_history("main") == before
     assert models.get_runs("times") == []
+
+
+@pytest.mark.parametrize(("fate", "served"), [("alive", "v1"), ("dead", "v2")])
+def test_reconcile_leaves_an_endpoint_to_the_living_run_that_has_just_promoted(
+    house: PrefectHouse, models: ModelRegistry, monkeypatch: pytest.MonkeyPatch, fate: str, served: str
+) -> None:
+    models.begin_run("times", "run-9", holder="run-9", kind="lifecycle")
+    models.promote("times", 2, "production", idempotency_key="run-9:production")
+    monkeypatch.setattr(reconciling, "fate_of", lambda _run: fate)
+    with house.settings():
+        assert reconciling.reconcile_endpoints.fn(models.url) == []
+    assert _served(models) == (served, None)
