@@ -46,7 +46,21 @@ class Step(StrEnum):
     OBSERVE = "observe"  # observed.json and the endpoint's log say so
     SETTLE = "settle"  # what serves no more is closed, and the model's log says where the version serves
 
+    @property
+    def words(self) -> str:
+        """What has been done, for people who wait."""
+        return _DONE[self]
 
+
+_DONE = {
+    Step.STAGE: "its files lie where they are read",
+    Step.CONFIGURE: "the configuration is written",
+    Step.LOAD: "it is open beside what serves",
+    Step.PROBE: "it answers the golden samples as the model did",
+    Step.ROUTE: "its requests go to it",
+    Step.OBSERVE: "what serves is written down",
+    Step.SETTLE: "what serves no more is closed",
+}
 _ANSWERS = {Step.ROUTE, Step.OBSERVE, Step.SETTLE}
 
 

@@ -23,6 +23,7 @@ from registry.errors import ConflictError
 from registry.guard import EndpointNamed, RootState
 from registry.log import Snapshot
 from registry.names import check_name
+from registry.reconciling import Step
 from registry.records import ModelVersion
 from registry.stages import ModelStage
 from registry.versions import VersionRef
@@ -79,7 +80,7 @@ class Serving(Drifting):
         why: str = "",
         actor: str | None = None,
         idempotency_key: str | None = None,
-        report: Callable[[str], None] = lambda _step: None,
+        report: Callable[[Step], None] = lambda _step: None,
     ) -> DeployedModel:
         """Serve a version at an endpoint, and return when it answers the golden samples as the model did.
 

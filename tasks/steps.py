@@ -157,6 +157,8 @@ def deploy(url: str, version: ModelVersion, wanted: DeploySettings, *, why: str,
         target=wanted.place,
         why=why,
         idempotency_key=key,
+        # Minutes lie between the steps of other targets, and moments between those of a local one.
+        report=lambda step: None if wanted.target == "local" else tell("deploy", f"{step}: {step.words}"),
     )
     deployed = served.endpoint
     golden = deployed.observed.golden if deployed.observed else None

@@ -78,7 +78,16 @@ def deploy(  # noqa: PLR0913 - each is an option of the command line
     place = settings_for(registry, name, endpoint_name, target, values("--set", setting))
     with RichProgress():
         deployed = registry.deploy_model(
-            name, version, stage, endpoint_name, target=place, traffic=traffic, shadow=shadow, pin=pin, why=reason
+            name,
+            version,
+            stage,
+            endpoint_name,
+            target=place,
+            traffic=traffic,
+            shadow=shadow,
+            pin=pin,
+            why=reason,
+            report=lambda step: _report(f"{step}: {step.words}"),
         )
     from registry.cli.summaries import page_of_endpoint
 
