@@ -13,6 +13,8 @@ from typer.testing import Result
 
 from registry import ModelRegistry
 
+pytestmark = pytest.mark.heavy  # processes and stores of their own: seconds each
+
 Modelway = Callable[..., Result]
 
 SPEC = "optimize: {engines: [onnxruntime], batch_sizes: [1], warmup: 1, repetitions: 5}\n"

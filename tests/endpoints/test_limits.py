@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
     from registry.endpoints.serving import RunningServer, ServerConfig
 
+pytestmark = pytest.mark.heavy  # processes and stores of their own: seconds each
+
 
 @pytest.fixture
 def start(

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
     JobFor: TypeAlias = Callable[[EngineName], Job]
 
+pytestmark = pytest.mark.heavy  # processes and stores of their own: seconds each
+
 ON_CPU: tuple[EngineName, ...] = ("onnxruntime-int8", "openvino", "openvino-bf16", "openvino-int8")
 
 

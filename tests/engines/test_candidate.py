@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
     JobFor: TypeAlias = Callable[[EngineName], Job]
 
+pytestmark = pytest.mark.heavy  # processes and stores of their own: seconds each
+
 
 def _endless(job: Job) -> Job:
     """Return the job with more repetitions than anybody waits for."""

@@ -14,6 +14,8 @@ from deployments.cli import make_program
 from registry import ModelRegistry
 from registry.endpoints.manifest import manifest_for
 
+pytestmark = pytest.mark.heavy  # processes and stores of their own: seconds each
+
 
 @pytest.fixture
 def modelway(in_s3: ModelRegistry, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:

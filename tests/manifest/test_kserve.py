@@ -27,6 +27,8 @@ from registry.errors import (
 if TYPE_CHECKING:
     from emulators import Emulator
 
+pytestmark = pytest.mark.heavy  # processes and stores of their own: seconds each
+
 Filled = Callable[..., ModelRegistry]
 
 SCHEMA = Draft202012Validator(json.loads(Path(__file__).with_name("inferenceservice.json").read_text(encoding="utf-8")))

@@ -19,6 +19,8 @@ from tritonclient.utils import InferenceServerException
 from registry.endpoints.request_log import read_requests
 from registry.endpoints.serving import ServedModels
 
+pytestmark = pytest.mark.heavy  # processes and stores of their own: seconds each
+
 X = samples(64)
 RIGHT = {version: answers(X, seed) for version, seed in SEEDS.items()}
 

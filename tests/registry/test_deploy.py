@@ -23,6 +23,8 @@ from registry.errors import (
     NotFoundError,
 )
 
+pytestmark = pytest.mark.heavy  # processes and stores of their own: seconds each
+
 
 @pytest.fixture
 def serving(on_disk: ModelRegistry) -> Iterator[ModelRegistry]:

@@ -25,6 +25,8 @@ from registry.engines.spec import BatchRange
 from registry.errors import EngineError, IntegrityError, InvalidInputError, NotFoundError
 from registry.log import EventLog
 
+pytestmark = pytest.mark.heavy  # processes and stores of their own: seconds each
+
 CPU = OptimizeSpec(
     engines=("onnxruntime", "onnxruntime-int8"), batch_sizes=(1, 8), warmup=2, repetitions=20, resamples=50
 )

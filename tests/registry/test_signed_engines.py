@@ -18,6 +18,8 @@ from registry.engines.key import engine_key, this_machine
 from registry.errors import EndpointError, IntegrityError, InvalidInputError, RefusedError
 from registry.signing import generate
 
+pytestmark = pytest.mark.heavy  # processes and stores of their own: seconds each
+
 INPUTS = small_network.samples()
 ONE = OptimizeSpec(engines=("onnxruntime",), batch_sizes=(1,), warmup=1, repetitions=5)
 # Weights drawn at random leave many samples between two classes.

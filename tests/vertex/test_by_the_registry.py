@@ -17,6 +17,8 @@ from registry.endpoints.wanting import place_of
 from registry.errors import InvalidInputError
 from registry.reconciling import Step
 
+pytestmark = pytest.mark.heavy  # processes and stores of their own: seconds each
+
 
 class Died(BaseException):
     """The process that deployed is gone."""

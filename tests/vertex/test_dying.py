@@ -16,6 +16,8 @@ from registry.errors import EndpointError
 if TYPE_CHECKING:
     from vertex_fake import When
 
+pytestmark = pytest.mark.heavy  # processes and stores of their own: seconds each
+
 Targets = Callable[..., VertexTarget]
 Scene = Callable[[Targets], None]
 

@@ -12,6 +12,8 @@ from vertex_parts import bring_up, part, rollout
 from registry.endpoints.vertex import VertexTarget
 from registry.errors import EndpointError
 
+pytestmark = pytest.mark.heavy  # processes and stores of their own: seconds each
+
 Targets = Callable[..., VertexTarget]
 
 _FOREVER = 10**6

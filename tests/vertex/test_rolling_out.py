@@ -22,6 +22,8 @@ from registry.store import open_store
 if TYPE_CHECKING:
     from typing import Any
 
+pytestmark = pytest.mark.heavy  # processes and stores of their own: seconds each
+
 Targets = Callable[..., VertexTarget]
 
 
