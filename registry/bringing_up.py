@@ -39,13 +39,7 @@ class BringingUp(Deriving):
                 from registry.endpoints.vertex.target import VertexTarget
 
                 options = self.config.client_options
-                return VertexTarget(
-                    settings,
-                    endpoint=endpoint,
-                    registry=self.identity.id,
-                    storage_options=options,
-                    poll_s=settings.poll_s,
-                )
+                return VertexTarget(settings, endpoint=endpoint, registry=self.identity.id, storage_options=options)
             case LocalSettings():
                 from registry.endpoints.local import LocalTarget
 
@@ -110,7 +104,7 @@ class BringingUp(Deriving):
             engine=engine,
             key_fields={} if variant is None else variant.report.key_fields,
             signature=None if desired.target == "local" else self._signature_served(version),
-            fetch=lambda folder: self._fetch_engine(version, share.variant, folder),
+            fetch=lambda folder: self._fetch_engine(version, variant, folder),
             samples=self.load_samples(version.name, version.version),
         )
 
@@ -135,11 +129,10 @@ class BringingUp(Deriving):
             )
         return variant
 
-    def _fetch_engine(self, version: ModelVersion, variant: str | None, to: Path) -> FileEntry:
+    def _fetch_engine(self, version: ModelVersion, variant: Variant | None, to: Path) -> FileEntry:
         if variant is not None:
-            manifest = self.download_variant(version.name, version.version, variant, to)
-            report = next(one for one in self.get_variants(version.name, version.version) if one.key == variant).report
-            return next(entry for entry in manifest.files if entry.path == report.file)
+            manifest = self.download_variant(version.name, version.version, variant.key, to)
+            return next(entry for entry in manifest.files if entry.path == variant.report.file)
         self.download(version.name, version.version, to, progress=False)
         manifest = manifest_in(self.get_sidecar(version.name, version.version))
         found = [entry for entry in manifest.files if entry.path.endswith(".onnx")]
@@ -157,7 +150,7 @@ class BringingUp(Deriving):
 
         plain = next((one for one in self.get_variants(version.name, version.version) if _is_plain(one)), None)
         with tempfile.TemporaryDirectory(prefix="modelway-") as scratch:
-            file = self._fetch_engine(version, None if plain is None else plain.key, Path(scratch))
+            file = self._fetch_engine(version, plain, Path(scratch))
             return check_onnx(Path(scratch) / file.path).signature
 
 

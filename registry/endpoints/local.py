@@ -174,13 +174,13 @@ class LocalTarget(Target):
         self._load(ServedModels(generation=now.generation, versions=(*_routed(now), candidate)))
 
     def _load(self, models: ServedModels) -> None:
-        before = self._process.served()
         self._process.write(models)
         try:
             with self._process.control() as control:
                 control.load(models.versions[0].model)
         except ProtocolError:
-            self._process.write(before)  # what serves on is what the file says, also for a process that starts again
+            # What serves on is what the file says, also for a process that starts again.
+            self._process.write(self._process.served())
             raise
 
     def _compare(self, part: Part, samples: Samples, address: str) -> Parity:

@@ -63,12 +63,11 @@ def target(settings: VertexSettings, bucket: Emulator) -> Targets:
         from google.auth.credentials import AnonymousCredentials
 
         return VertexTarget(
-            settings.model_copy(update=changed),
+            settings.model_copy(update={"poll_s": 0.004, **changed}),
             endpoint=endpoint,
             registry=registry,
             storage_options=bucket.options,
             credentials=AnonymousCredentials(),  # type: ignore[no-untyped-call]
-            poll_s=0.004,
         )
 
     return make

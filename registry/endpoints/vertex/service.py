@@ -44,15 +44,14 @@ class Service:
     something is tried again only after another look, by ``converge``.
     """
 
-    def __init__(self, settings: VertexSettings, *, credentials: Any = None, poll_s: float = 5.0) -> None:
+    def __init__(self, settings: VertexSettings, *, credentials: Any = None) -> None:
         """Take where to ask.
 
         Args:
             settings: The project, the region, and the deadline of an operation.
             credentials: Of google.auth; by default those of the environment.
-            poll_s: Seconds between two looks at an operation, > 0.
         """
-        self._settings, self._given, self._poll_s = settings, credentials, poll_s
+        self._settings, self._given = settings, credentials
 
     @property
     def url(self) -> str:
@@ -167,7 +166,7 @@ class Service:
         return Retrying(
             retry=retry_if_exception_type(PassingError),
             stop=stop_after_attempt(most),
-            wait=wait_exponential(multiplier=self._poll_s / 4, max=_SLOWEST_S),
+            wait=wait_exponential(multiplier=self._settings.poll_s / 4, max=_SLOWEST_S),
             reraise=True,
         )
 
@@ -221,7 +220,7 @@ class Service:
         looking = Retrying(
             retry=retry_if_result(lambda found: not found.done),
             stop=stop_after_delay(limit_s),
-            wait=wait_fixed(self._poll_s),
+            wait=wait_fixed(self._settings.poll_s),
         )
         try:
             return looking(self._look_at, operation)

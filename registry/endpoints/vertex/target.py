@@ -38,7 +38,7 @@ _SEEN_WITHIN_S = 120.0  # how long the service may send requests where they went
 class VertexTarget(Target):
     """An endpoint of Vertex AI, with Triton as its container."""
 
-    def __init__(  # noqa: PLR0913 - what every target takes, and whose credentials and how patiently
+    def __init__(
         self,
         settings: VertexSettings,
         *,
@@ -46,7 +46,6 @@ class VertexTarget(Target):
         registry: str,
         storage_options: Mapping[str, Any] | None = None,
         credentials: Any = None,
-        poll_s: float = 5.0,
     ) -> None:
         """Take where to serve; nothing is imported or asked yet.
 
@@ -56,15 +55,14 @@ class VertexTarget(Target):
             registry: The registry's id.
             storage_options: For the bucket of ``settings.staging``.
             credentials: Of google.auth; by default those of the environment.
-            poll_s: Seconds between two looks at an operation, > 0.
         """
         self._settings, self._endpoint = settings, endpoint
-        self._service = Service(settings, credentials=credentials, poll_s=poll_s)
+        self._service = Service(settings, credentials=credentials)
         self._staging = Staging(settings, registry, storage_options)
         self._uploading = Uploading(self._service, settings, registry, self._staging)
         self._deploying = Deploying(self._service, settings, registry, endpoint, self._uploading)
         within_s = min(_SEEN_WITHIN_S, settings.timeout_s)
-        self._prober = Prober(self._service, self._deploying.name, within_s=within_s, pause_s=min(1.0, poll_s))
+        self._prober = Prober(self._service, self._deploying.name, within_s=within_s, pause_s=min(1.0, settings.poll_s))
         self._machine = ServerMachine(
             tensorrt_version=settings.tensorrt_version,
             compute_capability=settings.compute_capability,
