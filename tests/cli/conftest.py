@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from classifiers import classifier
 from typer.testing import CliRunner, Result
 
 from deployments.cli import make_program
@@ -59,19 +58,6 @@ def models(place: Path) -> ModelRegistry:
     registry.promote("digits", 2, "production", approved_by="bob@example.com", reason="better")
     registry.register("letters", b"weights", version="1.0.0", tags={"team": "vision"}, description="reads letters")
     return registry
-
-
-def classifier(seed: int) -> onnx.ModelProto:
-    """Return a model of four numbers in and three out."""
-    weights = np.random.default_rng(seed).normal(size=(4, 3)).astype(np.float32)
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "weights"], ["y"])],
-        "classifier",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3])],
-        [numpy_helper.from_array(weights, "weights")],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
 
 @pytest.fixture

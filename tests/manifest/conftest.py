@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-import emulators
 import numpy as np
-import onnx
 import pytest
+from classifiers import classifier
+from cloud_emulators import azure, gcs, s3
 from emulators import Emulator
-from onnx import TensorProto, helper, numpy_helper
 
 from registry import ModelRegistry
 from registry.config import RegistryConfig
@@ -21,25 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
-@pytest.fixture(scope="session")
-def s3() -> Iterator[Emulator]:
-    """Return moto's S3."""
-    with emulators.s3_server() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def gcs() -> Iterator[Emulator]:
-    """Return the strict fake of Google Cloud Storage."""
-    with emulators.gcs_server() as server:
-        yield server
-
-
-@pytest.fixture(scope="session")
-def azure() -> Iterator[Emulator]:
-    """Return Azurite."""
-    with emulators.azure_server() as server:
-        yield server
+__all__ = ["azure", "gcs", "s3"]
 
 
 @pytest.fixture(autouse=True)
@@ -47,19 +28,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep what the servers of endpoints write on this machine in a folder of the test's own."""
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.chdir(tmp_path)
-
-
-def classifier(seed: int) -> onnx.ModelProto:
-    """Return a model of four numbers in and three out."""
-    weights = np.random.default_rng(seed).normal(size=(4, 3)).astype(np.float32)
-    graph = helper.make_graph(
-        [helper.make_node("MatMul", ["x", "weights"], ["y"])],
-        "classifier",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 4])],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 3])],
-        [numpy_helper.from_array(weights, "weights")],
-    )
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
 
 
 Filled = Callable[..., ModelRegistry]
